@@ -1,0 +1,68 @@
+# One command each on a fresh machine: `make demo`, `make test`, `make check`, `make bench`.
+PYTHON ?= python3
+VENV ?= .venv
+BENCH_VENV ?= .venv-bench
+WORKERS ?= auto
+TESTS ?= tests
+PYTEST_ARGS ?=
+
+BIN := $(VENV)/bin
+# Constraints always: a torch newer than the pinned one brings gigabytes of other packages.
+INSTALL := -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# One thread per test process, and no test may reach for the network.
+QUIET := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
+
+.PHONY: demo test check format bench clean
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:
+	@echo "make demo    see a photo become a prompt, offline, on random weights"
+	@echo "make test    run the tests (TESTS=tests/cli PYTEST_ARGS='-x -k show' to narrow)"
+	@echo "make check   ruff, the type checker, and the import-direction test"
+	@echo "make format  let ruff format and fix"
+	@echo "make bench   measure against the newest transformers, in an environment of its own"
+
+demo: $(VENV)/.base
+	@$(QUIET) $(BIN)/python examples/demo.py
+
+test: $(VENV)/.test
+	$(QUIET) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS) $(TESTS)
+
+check: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(QUIET) $(BIN)/python -m pytest -q tests/test_imports.py
+
+format: $(VENV)/.dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(BENCH_VENV)/.bench
+	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BENCH_VENV)/bin/python $$file || exit 1; done
+
+clean:
+	rm -rf $(VENV) $(BENCH_VENV) .mypy_cache .pytest_cache .ruff_cache dist build
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python $(INSTALL) -e .
+	@touch $@
+
+$(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python $(INSTALL) -e '.[test]'
+	@touch $@ $(VENV)/.base
+
+$(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
+	$(BIN)/python $(INSTALL) -e '.[dev]'
+	@touch $@ $(VENV)/.base $(VENV)/.test
+
+# The newest transformers: the test pins do not hold here, only torch's does.
+$(BENCH_VENV)/.bench: pyproject.toml constraints.txt
+	test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
+	grep '^torch==' constraints.txt > $(BENCH_VENV)/constraints.txt
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c $(BENCH_VENV)/constraints.txt -e . transformers psutil
+	@touch $@
