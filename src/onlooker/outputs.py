@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from typing_extensions import Self
 
+    from onlooker.config import Config
+
 
 class ModelOutput(OrderedDict[str, Any]):
     """An ordered record: `out.logits`, `out["logits"]` and `out[0]`; fields that are None are not there.
@@ -159,3 +161,14 @@ def _converter(tensor_type: str) -> Callable[[Any], Any]:
 
         return tensor
     raise ValueError(f"return_tensors is {tensor_type!r}; it may be 'pt', 'np' or None")
+
+
+def output_options(
+    config: Config, output_attentions: bool | None, output_hidden_states: bool | None, return_dict: bool | None
+) -> tuple[bool, bool, bool]:
+    """The three options of every forward, each from the configuration where it is not given."""
+    return (
+        config.output_attentions if output_attentions is None else output_attentions,
+        config.output_hidden_states if output_hidden_states is None else output_hidden_states,
+        config.return_dict if return_dict is None else return_dict,
+    )
