@@ -12,6 +12,7 @@ from onlooker.nn.masks import causal_mask, compact, positions
 
 if TYPE_CHECKING:
     from onlooker.language.decoder import CausalLM
+    from onlooker.language.protocol import Decoding
 
 
 class CausalDecoding:
@@ -87,7 +88,7 @@ class UncachedDecoding:
         select_states(self, rows)
 
 
-def select_states(decoding: CausalDecoding | UncachedDecoding, rows: Tensor) -> None:
+def select_states(decoding: Decoding, rows: Tensor) -> None:
     """The part of `select` that is the same for all: what the last step left."""
     decoding.logits, decoding.hidden = decoding.logits[rows], decoding.hidden[rows]
     decoding.lengths = decoding.lengths[rows]

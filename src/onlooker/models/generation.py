@@ -1,0 +1,146 @@
+"""`generate` for every model that writes: from a prompt to generate/, whatever the language model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from onlooker.config import Config
+from onlooker.generate.config import GenerationConfig
+from onlooker.generate.loop import generate
+from onlooker.models import language
+
+#: keywords of generate() that are objects, not settings
+OBJECTS = ("logits_processor", "stopping_criteria", "streamer", "generator", "tokenizer")
+
+
+@dataclass
+class Prompt:
+    """What a language model is to continue.
+
+    Args:
+        embeds: [B, T, D], pictures among them.
+        mask: [B, T], 1 = attended.
+        ids: [B, T'] as given, what the answer begins with; None when only embeddings were given.
+        ids_mask: [B, T'] as given; None attends all.
+        decoder_ids: [B, T''] of an encoder-decoder; the start token by default.
+    """
+
+    embeds: Tensor
+    mask: Tensor
+    ids: Tensor | None = None
+    ids_mask: Tensor | None = None
+    decoder_ids: Tensor | None = None
+
+
+class Generation:
+    """Settings of generate(), and the way from a prompt to ids."""
+
+    config: Config
+
+    @property
+    def generation_config(self) -> GenerationConfig:
+        """Defaults of generate(), first from the text configuration; edits are honoured."""
+        stored = self.__dict__.get("_generation_config")
+        if stored is None:
+            stored = self.__dict__["_generation_config"] = GenerationConfig.from_model_config(
+                self.config.get_text_config()
+            )
+        return stored
+
+    @generation_config.setter
+    def generation_config(self, value: GenerationConfig) -> None:
+        self.__dict__["_generation_config"] = value
+
+    def can_generate(self) -> bool:
+        return True
+
+    def write(self, prompt: Prompt, generation_config: GenerationConfig | None, options: dict[str, Any]) -> Any:
+        """Continue a prompt; see `generate` of the public classes."""
+        objects = {name: options.pop(name) for name in OBJECTS if name in options}
+        decoder_ids = options.pop("decoder_input_ids", prompt.decoder_ids)
+        decoder_mask = options.pop("decoder_attention_mask", None)
+        config = (generation_config or self.generation_config).merge(**options)
+        model = self._language_model()
+
+        def start(max_new_tokens: int, **decoder: Any) -> Any:
+            use_cache = True if config.use_cache is None else config.use_cache
+            return language.begin(model, prompt.embeds, prompt.mask, max_new_tokens, use_cache=use_cache, **decoder)
+
+        if not self.config.get_text_config().is_encoder_decoder:
+            ids = prompt.ids
+            if ids is None:
+                ids = torch.zeros(len(prompt.embeds), 0, dtype=torch.long, device=prompt.embeds.device)
+            return generate(
+                start, ids, config, prompt_mask=prompt.ids_mask, prompt_length=prompt.embeds.shape[1], **objects
+            )
+        if decoder_ids is None:
+            token = self._decoder_start_token_id(config)
+            decoder_ids = torch.full((len(prompt.embeds), 1), token, device=prompt.embeds.device)
+
+        def start_decoder(max_new_tokens: int) -> Any:
+            return start(max_new_tokens, decoder_input_ids=decoder_ids, decoder_attention_mask=decoder_mask)
+
+        return generate(start_decoder, decoder_ids, config, prompt_mask=decoder_mask, **objects)
+
+    def _language_model(self) -> nn.Module:
+        raise NotImplementedError
+
+    def _decoder_start_token_id(self, config: GenerationConfig) -> int:
+        text = self.config.get_text_config()
+        for token in (config.decoder_start_token_id, getattr(text, "decoder_start_token_id", None), text.pad_token_id):
+            if token is not None:
+                return token
+        raise ValueError("the text configuration has no decoder_start_token_id to begin an answer with: set it")
+
+
+class VisualGeneration(Generation):
+    """A composite whose `language_model` writes."""
+
+    language_model: nn.Module
+
+    def _language_model(self) -> nn.Module:
+        return self.language_model
+
+
+class TextGeneration(Generation):
+    """A language model by itself."""
+
+    def _language_model(self) -> nn.Module:
+        return self  # type: ignore[return-value]
+
+    @torch.no_grad()
+    def generate(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
+        **options: Any,
+    ) -> Any:
+        """Continue a text.
+
+        Args:
+            input_ids: [B, T]; or inputs_embeds [B, T, D].
+            attention_mask: [B, T], 1 = attended; pads may stand anywhere.
+            options: any field of GenerationConfig, and logits_processor, stopping_criteria, streamer, generator,
+                tokenizer.
+
+        Returns:
+            Ids: the prompt and the new tokens; new tokens only after inputs_embeds; the start token and the new tokens
+            of an encoder-decoder. With return_dict_in_generate a GenerateOutput.
+
+        Raises:
+            ValueError: neither input_ids nor inputs_embeds, or options that do not fit.
+        """
+        if inputs_embeds is None:
+            if input_ids is None:
+                raise ValueError("give input_ids or inputs_embeds to continue")
+            inputs_embeds = self.get_input_embeddings()(input_ids)  # type: ignore[attr-defined]
+        mask = attention_mask
+        if mask is None:
+            mask = torch.ones(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
+        return self.write(Prompt(inputs_embeds, mask, input_ids, attention_mask), generation_config, options)
