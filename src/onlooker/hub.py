@@ -154,8 +154,8 @@ class _Cache:
 
 
 def _download(cache: _Cache, filename: str, *, token: str | bool | None, force_download: bool) -> Path | None:
-    from huggingface_hub import hf_hub_download
     from huggingface_hub import errors as hub_errors
+    from huggingface_hub import hf_hub_download
 
     revision = cache.revision if force_download else (cache.commit or cache.revision)
     try:
@@ -291,10 +291,12 @@ def fetch(
         ModelNotFoundError: the hub has no such model, or cannot be reached.
         OSError: not enough free disk space.
     """
-    from huggingface_hub import hf_hub_download
     from huggingface_hub import errors as hub_errors
+    from huggingface_hub import hf_hub_download
 
-    plan = name if isinstance(name, FetchPlan) else plan_fetch(name, revision=revision, cache_dir=cache_dir, token=token)
+    plan = (
+        name if isinstance(name, FetchPlan) else plan_fetch(name, revision=revision, cache_dir=cache_dir, token=token)
+    )
     if plan.download_bytes > plan.free_bytes:
         raise OSError(
             f"{plan.name} needs {plan.download_bytes / 1e9:.1f} GB, but {plan.cache_dir} has "

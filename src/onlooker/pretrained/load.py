@@ -1,0 +1,231 @@
+"""Builds a model on the meta device and brings it to life from a checkpoint: the steps, in order."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from onlooker.config import Config
+from onlooker.quant import bnb
+from onlooker.weights.loading import fill, initialise
+from onlooker.weights.matching import Match, check_complete, match
+from onlooker.weights.placement import (
+    DeviceMap,
+    device_finder,
+    disk_index,
+    dispatch,
+    on_disk,
+    resolve_device_map,
+)
+from onlooker.weights.policy import POLICIES, DtypePlan, main_dtype, parse_mapping
+from onlooker.weights.reading import Reader, StoredTensor, find_weights
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the caller of from_pretrained asked for."""
+
+    name: str | Path
+    dtype: Any = None
+    device_map: Any = None
+    max_memory: Mapping[Any, Any] | None = None
+    offload_folder: str | Path | None = None
+    quantization: Any = None
+    load_in_8bit: bool = False
+    load_in_4bit: bool = False
+    attn_implementation: str | None = None
+    use_safetensors: bool | None = None
+    allow_missing: bool = False
+    strict: bool = False
+    progress: Any = None
+    hub: Mapping[str, Any] = field(default_factory=dict)
+
+
+def load(cls: Any, config: Config, request: Request) -> Any:
+    """Build `cls(config)` without memory, then give each parameter its place, its dtype and its value."""
+    quantization = _quantization(request)
+    stored = find_weights(request.name, request.use_safetensors, **request.hub)
+    model, found = _build(cls, config, stored, request)
+    check_complete(
+        found,
+        cls.__name__,
+        str(request.name),
+        allow_missing=request.allow_missing,
+        strict=request.strict,
+    )
+    plan = _dtype_plan(model, request, is_quantized=quantization is not None)
+    _warn_of_t5_in_float16(model, found, plan)
+    if quantization is not None:
+        _prepare_quantized(model, quantization, plan)
+    device_map = _device_map(model, request, plan, quantization)
+    names = list(found.sources)
+    offloaded = on_disk(device_map, names)
+    device_of = device_finder(device_map)
+    fill(
+        model,
+        found.sources,
+        plan,
+        device_of=device_of,
+        skip=offloaded,
+        store=None if quantization is None else bnb.store_quantized,
+        progress=request.progress,
+    )
+    initialise(model, found.missing, plan, device_of=device_of, init=getattr(model, "_init_weights", None))
+    model.tie_weights()
+    if request.attn_implementation is not None:
+        model.set_attn_implementation(request.attn_implementation)
+    index, folder = disk_index(found.sources, offloaded, plan, request.offload_folder)
+    dispatch(model, device_map, index, folder)
+    if request.device_map is not None:
+        model.hf_device_map = device_map
+    model.config.torch_dtype = main_dtype(model) if plan.default is None else plan.default
+    return model
+
+
+def _build(cls: Any, config: Config, stored: Mapping[str, StoredTensor], request: Request) -> tuple[Any, Match]:
+    """The model on the meta device and what fills it; built again when the file shows that the head is not tied."""
+    for _ in range(2):
+        with torch.device("meta"):
+            model = cls(copy.deepcopy(config))
+        found = match(
+            _shapes(model),
+            stored,
+            tied=model.tied_weights(),
+            prefixes=cls.part_prefixes,
+            rename=cls.rename,
+            disk_names=cls.disk_names,
+            where=str(request.name),
+        )
+        if not _has_own_head(model, found):
+            break
+        config.get_text_config().tie_word_embeddings = False
+    return model, found
+
+
+def _shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+
+
+def _has_own_head(model: Any, found: Match) -> bool:
+    """Whether a tied head lies in the file a second time with other values: some writers say tied where it is not."""
+    tied = model.tied_weights()
+    reader = Reader()
+    for name, stored in found.duplicates.items():
+        kept = found.sources[tied[name]]
+        if reader.same(stored, kept):
+            continue
+        if name.rpartition("lm_head.")[1]:
+            return True
+        warnings.warn(
+            f"{stored.name} and {kept.name} should be one tensor and differ in the file; {kept.name} is used.",
+            stacklevel=5,
+        )
+    return False
+
+
+def _dtype_plan(model: Any, request: Request, *, is_quantized: bool) -> DtypePlan:
+    wanted = request.dtype
+    if wanted is None:  # bitsandbytes computes in float16, and so does the reference then
+        wanted = torch.float16 if is_quantized else torch.float32
+    if isinstance(wanted, str) and wanted == "auto":
+        default = model.config.torch_dtype
+        return DtypePlan(default, keep_in_fp32=model.keep_in_fp32(torch.float16))
+    if isinstance(wanted, str):
+        device = _main_device(request.device_map) if wanted in POLICIES else torch.device("cpu")
+        wanted = model.dtype_policy(wanted, device)
+    if isinstance(wanted, Mapping):
+        wanted = parse_mapping(wanted, list(model.state_dict()))
+        return DtypePlan(torch.float32, wanted, model.keep_in_fp32(torch.float16))
+    if not isinstance(wanted, torch.dtype) or not wanted.is_floating_point:
+        raise ValueError(f"dtype {wanted!r} is no floating-point type; give one such as torch.bfloat16, or its name.")
+    return DtypePlan(wanted, keep_in_fp32=model.keep_in_fp32(torch.float16))
+
+
+def _main_device(device_map: Any) -> torch.device:
+    """The device that most of the work is done on, as far as the argument says."""
+    if isinstance(device_map, Mapping):
+        places = [place for place in device_map.values() if place not in ("cpu", "disk")]
+        device_map = places[0] if places else "cpu"
+    if isinstance(device_map, int):
+        return torch.device("cuda", device_map)
+    if device_map is None:
+        return torch.device("cpu")
+    try:
+        return torch.device(device_map)
+    except RuntimeError:  # "auto" and its kin
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _warn_of_t5_in_float16(model: Any, found: Match, plan: DtypePlan) -> None:
+    if model.config.get_text_config().model_type != "t5":
+        return
+    heads = [name for name in found.sources if name.endswith("shared.weight")]
+    if any(plan.dtype_of(name, found.sources[name].dtype) == torch.float16 for name in heads):
+        warnings.warn(
+            "T5 was trained in bfloat16 and can overflow in float16. Load it with torch_dtype=torch.bfloat16.",
+            stacklevel=4,
+        )
+
+
+def _quantization(request: Request) -> bnb.BitsAndBytesConfig | None:
+    config = request.quantization
+    if request.load_in_8bit or request.load_in_4bit:
+        if config is not None:
+            raise ValueError("Give load_in_8bit / load_in_4bit or quantization_config, not both.")
+        config = bnb.BitsAndBytesConfig(load_in_8bit=request.load_in_8bit, load_in_4bit=request.load_in_4bit)
+    if isinstance(config, Mapping):
+        config = bnb.BitsAndBytesConfig.from_dict(config)
+    if config is None or not config.is_quantizable():
+        return None
+    bnb.require_bitsandbytes()
+    return config
+
+
+def _prepare_quantized(model: Any, config: bnb.BitsAndBytesConfig, plan: DtypePlan) -> None:
+    if config.llm_int8_skip_modules is not None:
+        skip = [*config.llm_int8_skip_modules, *_fp32_modules(model, plan)]
+    else:
+        skip = [*_head_modules(model), *_fp32_modules(model, plan)]
+    bnb.replace_linears(model, config, skip)
+    model.config.quantization_config = config.to_dict()
+    model.is_loaded_in_8bit, model.is_loaded_in_4bit = config.load_in_8bit, config.load_in_4bit
+
+
+def _head_modules(model: Any) -> list[str]:
+    """What is too sensitive for few bits: the output head and tied matrices, else the last module."""
+    tied = model.tied_weights()
+    names = {*tied.keys(), *tied.values()}
+    try:
+        head = model.get_output_embeddings()
+    except NotImplementedError:
+        head = None
+    skip = [path for path, module in model.named_modules() if module is head]
+    if not names and not skip:
+        names = {list(model.state_dict())[-1]}
+    return skip + [name.rpartition(".")[0] for name in names]
+
+
+def _fp32_modules(model: Any, plan: DtypePlan) -> list[str]:
+    """Linear layers that have to stay float32 under float16 are not quantised either (the Q-Former, T5's wo)."""
+    linears = [path for path, module in model.named_modules() if isinstance(module, nn.Linear)]
+    fp32 = DtypePlan(torch.float16, keep_in_fp32=plan.keep_in_fp32)
+    return [path for path in linears if fp32.dtype_of(f"{path}.weight", torch.float16) == torch.float32]
+
+
+def _device_map(model: Any, request: Request, plan: DtypePlan, quantization: Any) -> DeviceMap:
+    wanted = request.device_map
+    if wanted is None and quantization is not None and torch.cuda.is_available():
+        wanted = torch.cuda.current_device()
+    device_map = resolve_device_map(
+        model, wanted, plan, max_memory=request.max_memory, no_split=model._no_split_modules
+    )
+    if quantization is not None and "disk" in device_map.values():
+        raise ValueError("Quantised layers cannot be offloaded to disk: give a device_map without 'disk'.")
+    return device_map
