@@ -99,8 +99,12 @@ class Config:
     def use_return_dict(self) -> bool:
         return self.return_dict
 
-    def get_text_config(self) -> Config:
-        """The configuration of the language model: a composite's text_config, else this one."""
+    def get_text_config(self, decoder: bool | None = None, encoder: bool | None = None) -> Config:
+        """The configuration of the language model: a composite's text_config, else this one.
+
+        Args:
+            decoder, encoder: accepted, because other libraries ask with them, and without effect.
+        """
         text = self.__dict__.get("text_config")
         return text if isinstance(text, Config) else self
 
