@@ -76,7 +76,7 @@ def save_weights(
 def _state_dict(model: nn.Module) -> dict[str, Tensor]:
     tensors = model.state_dict()
     if any(tensor.device.type == "meta" for tensor in tensors.values()):
-        from accelerate.utils import get_state_dict_offloaded_model
+        from accelerate.utils.modeling import get_state_dict_offloaded_model
 
         tensors = get_state_dict_offloaded_model(model)
     return tensors
