@@ -23,7 +23,7 @@ _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b
 # What Pillow's decoders raise on damaged data (found by cutting and flipping real files, see the tests).
 _DAMAGE = (
     *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, RuntimeError),
-    *(struct.error, zlib.error),
+    *(ArithmeticError, struct.error, zlib.error),
 )
 _pillow_limit_lock = threading.Lock()
 
@@ -54,15 +54,15 @@ def upright(image: Image.Image, name: str, *, in_place: bool = False) -> Image.I
     except Image.DecompressionBombError as error:  # an icon may hold a picture larger than it declares
         raise MediaError(f"{name}: {error}") from error
     try:
-        turned = ImageOps.exif_transpose(image, in_place=in_place)
+        if not in_place:
+            return ImageOps.exif_transpose(image)
+        ImageOps.exif_transpose(image, in_place=True)
     except _DAMAGE:  # broken EXIF does not make the pixels unreadable: no orientation is known then
-        return image
-    return image if turned is None else turned
+        pass
+    return image
 
 
-def check_size(
-    size: tuple[int, int], name: str, *, max_megapixels: float | None, max_side_ratio: float | None
-) -> None:
+def check_size(size: tuple[int, int], name: str, *, max_megapixels: float | None, max_side_ratio: float | None) -> None:
     """Refuse pictures that are too large to decode or too narrow to show to a model.
 
     Raises:
