@@ -1,3 +1,105 @@
-"""Onlooker: ask questions about images and videos."""
+"""Onlooker: ask questions about images and videos.
+
+Names are imported when they are first used, so that `import onlooker` is immediate.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from onlooker.auto import (
+        AutoConfig,
+        AutoModel,
+        AutoModelForImageTextToText,
+        AutoModelForVision2Seq,
+        AutoModelForVisualQuestionAnswering,
+    )
+    from onlooker.auto_processing import AutoProcessor, AutoTokenizer
+    from onlooker.bridge.config import Blip2QFormerConfig
+    from onlooker.generate.config import GenerationConfig
+    from onlooker.language.config import OPTConfig, T5Config
+    from onlooker.media.image import load_image
+    from onlooker.models.blip2.config import Blip2Config
+    from onlooker.models.blip2.generation import Blip2ForConditionalGeneration, Blip2Model
+    from onlooker.models.blip2.parts import Blip2QFormerModel, Blip2VisionModel
+    from onlooker.models.blip2.processor import Blip2Processor
+    from onlooker.models.blip2.retrieval import (
+        Blip2ForImageTextRetrieval,
+        Blip2TextModelWithProjection,
+        Blip2VisionModelWithProjection,
+    )
+    from onlooker.models.language import OPTForCausalLM, T5ForConditionalGeneration
+    from onlooker.pipeline import Answer, Onlooker
+    from onlooker.pixels.blip import BlipImageProcessor
+    from onlooker.quant.bnb import BitsAndBytesConfig
+    from onlooker.vision.config import Blip2VisionConfig
 
 __version__ = "0.1.0"
+
+_MODULES = {
+    "auto": (
+        "AutoConfig AutoModel AutoModelForImageTextToText AutoModelForVision2Seq AutoModelForVisualQuestionAnswering"
+    ),
+    "auto_processing": "AutoProcessor AutoTokenizer",
+    "bridge.config": "Blip2QFormerConfig",
+    "generate.config": "GenerationConfig",
+    "language.config": "OPTConfig T5Config",
+    "media.image": "load_image",
+    "models.blip2.config": "Blip2Config",
+    "models.blip2.generation": "Blip2ForConditionalGeneration Blip2Model",
+    "models.blip2.parts": "Blip2QFormerModel Blip2VisionModel",
+    "models.blip2.processor": "Blip2Processor",
+    "models.blip2.retrieval": (
+        "Blip2ForImageTextRetrieval Blip2TextModelWithProjection Blip2VisionModelWithProjection"
+    ),
+    "models.language": "OPTForCausalLM T5ForConditionalGeneration",
+    "pipeline": "Answer Onlooker",
+    "pixels.blip": "BlipImageProcessor",
+    "quant.bnb": "BitsAndBytesConfig",
+    "vision.config": "Blip2VisionConfig",
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
+
+__all__ = [
+    "Answer",
+    "AutoConfig",
+    "AutoModel",
+    "AutoModelForImageTextToText",
+    "AutoModelForVision2Seq",
+    "AutoModelForVisualQuestionAnswering",
+    "AutoProcessor",
+    "AutoTokenizer",
+    "BitsAndBytesConfig",
+    "Blip2Config",
+    "Blip2ForConditionalGeneration",
+    "Blip2ForImageTextRetrieval",
+    "Blip2Model",
+    "Blip2Processor",
+    "Blip2QFormerConfig",
+    "Blip2QFormerModel",
+    "Blip2TextModelWithProjection",
+    "Blip2VisionConfig",
+    "Blip2VisionModel",
+    "Blip2VisionModelWithProjection",
+    "BlipImageProcessor",
+    "GenerationConfig",
+    "OPTConfig",
+    "OPTForCausalLM",
+    "Onlooker",
+    "T5Config",
+    "T5ForConditionalGeneration",
+    "load_image",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'onlooker' has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(f"onlooker.{_HOME[name]}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -63,7 +63,7 @@ class Generation:
         objects = {name: options.pop(name) for name in OBJECTS if name in options}
         decoder_ids = options.pop("decoder_input_ids", prompt.decoder_ids)
         decoder_mask = options.pop("decoder_attention_mask", None)
-        config = (generation_config or self.generation_config).merge(**options)
+        config = (generation_config or self.generation_config).with_options(**options)
         model = self._language_model()
 
         def start(max_new_tokens: int, **decoder: Any) -> Any:

@@ -22,10 +22,10 @@ class Blip2PreTrainedModel(PreTrainedModel):
     main_input_name = "pixel_values"
     _no_split_modules: ClassVar[tuple[str, ...]] = ("EvaLayer", "QFormerLayer", "OPTLayer", "T5Block")
 
-    @classmethod
-    def keep_in_fp32(cls, dtype: torch.dtype) -> tuple[str, ...]:
-        """In float16 the Q-Former, its queries and T5's feed-forward outputs stay in float32."""
-        return (r"^query_tokens$", r"^qformer\.", r"\.wo\.weight$") if dtype == torch.float16 else ()
+    def keep_in_fp32(self, dtype: torch.dtype) -> tuple[str, ...]:
+        """In float16 the Q-Former and its queries stay in float32, beside what every model keeps."""
+        own = (r"^query_tokens$", r"^qformer\.") if dtype == torch.float16 else ()
+        return (*super().keep_in_fp32(dtype), *own)
 
 
 class Blip2Encoder(nn.Module):

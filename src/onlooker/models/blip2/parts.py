@@ -97,6 +97,5 @@ class Blip2QFormerModel(PreTrainedModel, QFormer):
     part_prefixes: ClassVar[tuple[str, ...]] = ("qformer.",)
     _no_split_modules: ClassVar[tuple[str, ...]] = ("QFormerLayer",)
 
-    @classmethod
-    def keep_in_fp32(cls, dtype: torch.dtype) -> tuple[str, ...]:
+    def keep_in_fp32(self, dtype: torch.dtype) -> tuple[str, ...]:
         return (r".*",) if dtype == torch.float16 else ()
