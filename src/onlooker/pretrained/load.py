@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from onlooker.config import Config
+from onlooker.language.t5_layers import Float32Linear
 from onlooker.quant import bnb
 from onlooker.weights.loading import fill, initialise
 from onlooker.weights.matching import Match, check_complete, match
@@ -132,20 +133,23 @@ def _has_own_head(model: Any, found: Match) -> bool:
 
 def _dtype_plan(model: Any, request: Request, *, is_quantized: bool) -> DtypePlan:
     wanted = request.dtype
+    keep: dict[str, Any] = {"keep_in_fp32": model.keep_in_fp32(torch.float16)}
+    if is_quantized:  # the reference then keeps the same parts in float32 beside bfloat16 too
+        keep["keep_beside"] = (torch.float16, torch.bfloat16)
     if wanted is None:  # bitsandbytes computes in float16, and so does the reference then
         wanted = torch.float16 if is_quantized else torch.float32
     if isinstance(wanted, str) and wanted == "auto":
         default = model.config.torch_dtype
-        return DtypePlan(default, keep_in_fp32=model.keep_in_fp32(torch.float16))
+        return DtypePlan(default, **keep)
     if isinstance(wanted, str):
         device = _main_device(request.device_map) if wanted in POLICIES else torch.device("cpu")
         wanted = model.dtype_policy(wanted, device)
     if isinstance(wanted, Mapping):
         wanted = parse_mapping(wanted, list(model.state_dict()))
-        return DtypePlan(torch.float32, wanted, model.keep_in_fp32(torch.float16))
+        return DtypePlan(torch.float32, wanted, **keep)
     if not isinstance(wanted, torch.dtype) or not wanted.is_floating_point:
         raise ValueError(f"dtype {wanted!r} is no floating-point type; give one such as torch.bfloat16, or its name.")
-    return DtypePlan(wanted, keep_in_fp32=model.keep_in_fp32(torch.float16))
+    return DtypePlan(wanted, **keep)
 
 
 def _main_device(device_map: Any) -> torch.device:
@@ -213,10 +217,18 @@ def _head_modules(model: Any) -> list[str]:
 
 
 def _fp32_modules(model: Any, plan: DtypePlan) -> list[str]:
-    """Linear layers that have to stay float32 under float16 are not quantised either (the Q-Former, T5's wo)."""
-    linears = [path for path, module in model.named_modules() if isinstance(module, nn.Linear)]
-    fp32 = DtypePlan(torch.float16, keep_in_fp32=plan.keep_in_fp32)
-    return [path for path in linears if fp32.dtype_of(f"{path}.weight", torch.float16) == torch.float32]
+    """Linear layers that stay float32 are not quantised either: the Q-Former, and `wo` of a T5 that stands alone.
+
+    In a composite the reference quantises `wo`, and so it is here.
+    """
+    is_composite = model.config.get_text_config() is not model.config
+    return [
+        path
+        for path, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+        and not (is_composite and isinstance(module, Float32Linear))
+        and plan.keeps_fp32(f"{path}.weight")
+    ]
 
 
 def _device_map(model: Any, request: Request, plan: DtypePlan, quantization: Any) -> DeviceMap:

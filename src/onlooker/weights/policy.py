@@ -34,7 +34,8 @@ class DtypePlan:
 
     default: torch.dtype | None = torch.float32  # None: as stored
     by_prefix: Mapping[str, torch.dtype] = field(default_factory=dict)
-    keep_in_fp32: tuple[str, ...] = ()  # regexes searched in the names of tensors that would become float16
+    keep_in_fp32: tuple[str, ...] = ()  # regexes, searched in names
+    keep_beside: tuple[torch.dtype, ...] = (torch.float16,)  # what a tensor would become for keep_in_fp32 to count
 
     def dtype_of(self, name: str, stored: torch.dtype) -> torch.dtype:
         """The dtype for a tensor that is stored as `stored`; integers stay what they are."""
@@ -44,9 +45,10 @@ class DtypePlan:
         parts = [prefix for prefix in self.by_prefix if prefix == "" or name == prefix or name.startswith(prefix + ".")]
         if parts:
             wanted = self.by_prefix[max(parts, key=len)]
-        if wanted == torch.float16 and any(re.search(pattern, name) for pattern in self.keep_in_fp32):
-            return torch.float32
-        return wanted
+        return torch.float32 if wanted in self.keep_beside and self.keeps_fp32(name) else wanted
+
+    def keeps_fp32(self, name: str) -> bool:
+        return any(re.search(pattern, name) for pattern in self.keep_in_fp32)
 
 
 def parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
