@@ -1,0 +1,5 @@
+"""The command line, `onlooker caption | ask | match | rank | fetch`; nothing heavy is imported before one runs."""
+
+from onlooker.cli.app import COMMANDS, build_app, main
+
+__all__ = ["COMMANDS", "build_app", "main"]

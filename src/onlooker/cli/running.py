@@ -1,0 +1,120 @@
+"""What every question command does around its question: load the model, read the files, go on past bad ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from onlooker.cli.inputs import Input
+from onlooker.cli.reporting import FAILED, one_line, report
+from onlooker.cli.show import line, note, progress, record
+from onlooker.errors import OnlookerError
+
+if TYPE_CHECKING:
+    from onlooker.pipeline import Onlooker, PromptWriter
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which model, and how to load it."""
+
+    model: str
+    revision: str | None
+    dtype: str
+    device: str | None
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Reporting:
+    """How results and errors are told."""
+
+    as_json: bool
+    quiet: bool
+    debug: bool
+
+
+def load(source: Source, quiet: bool) -> Onlooker:
+    """The model, with a bar while it loads and a line on how it was loaded."""
+    note(f"loading {source.model}", quiet)
+    from onlooker.pipeline import Onlooker
+
+    with progress(f"loading {source.model}", shown=not quiet, as_bytes=True) as move:
+        eyes = Onlooker.from_pretrained(
+            source.model,
+            dtype=source.dtype,
+            device=source.device,
+            revision=source.revision,
+            batch_size=source.batch_size,
+            progress=move,
+        )
+    note(eyes.description, quiet)
+    return eyes
+
+
+def answer_files(
+    inputs: list[Input],
+    telling: Reporting,
+    batch_size: int,
+    work: Callable[[list[Input], list[Any]], list[Any]],
+    show: Callable[[Input, Any], None],
+) -> int:
+    """Read the images, work on them some at a time, and show each result in the order of the files.
+
+    Args:
+        work: inputs and their images (uint8 [h, w, 3]) -> one result for each.
+        show: called with the input and its result.
+
+    Returns:
+        The exit code: 1 when an image could not be read, the others were still done.
+    """
+    failures = 0
+    with progress("images", shown=len(inputs) > 1 and not telling.quiet) as move:
+        for start in range(0, len(inputs), batch_size):
+            batch = [(given, _read(given)) for given in inputs[start : start + batch_size]]
+            good = [(given, image) for given, image in batch if not isinstance(image, Exception)]
+            results = iter(work([given for given, _ in good], [image for _, image in good]) if good else [])
+            for given, image in batch:
+                if isinstance(image, Exception):
+                    failures += 1
+                    _tell(given, image, telling)
+                else:
+                    show(given, next(results))
+            move(start + len(batch), len(inputs))
+    return FAILED if failures else 0
+
+
+def _read(given: Input) -> Any:
+    """The image as uint8 [h, w, 3], or the error that reading it met."""
+    from onlooker.media import load_image
+
+    try:
+        return load_image(given.source)
+    except (OnlookerError, OSError, ValueError) as error:
+        return error
+
+
+def _tell(given: Input, error: Exception, telling: Reporting) -> None:
+    report(error, debug=telling.debug, about=given.name)
+    if telling.as_json:
+        record({"file": given.name, "error": one_line(str(error))})
+
+
+def show_prompts(source: Source, inputs: list[Input], texts: list[str], telling: Reporting) -> int:
+    """Show what the model would be given for every image and text; no weights are read."""
+    from onlooker.pipeline import PromptWriter
+
+    writer: PromptWriter = PromptWriter.from_pretrained(source.model, revision=source.revision)
+
+    def show(given: Input, prompts: list[Any]) -> None:
+        for prompt in prompts:
+            if telling.as_json:
+                record({"file": given.name, **prompt.to_dict()})
+            else:
+                line(f"file       {given.name}\n{prompt}\n")
+
+    def work(batch: list[Input], images: list[Any]) -> list[list[Any]]:
+        return [[writer.show(image, text) for text in texts] for image in images]
+
+    return answer_files(inputs, telling, 1, work, show)

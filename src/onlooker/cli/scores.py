@@ -1,0 +1,91 @@
+"""`onlooker match` and `onlooker rank`: numbers for texts that the user gives."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from onlooker.cli import options as opt
+from onlooker.cli.inputs import Input, expand, split_last
+from onlooker.cli.running import Reporting, Source, answer_files, load, show_prompts
+from onlooker.cli.show import line, record
+
+
+def match(
+    files: Annotated[list[str], typer.Argument(metavar="FILE... TEXT", help="Images, then a text.")],
+    model: opt.Model,
+    texts: Annotated[
+        list[str] | None, typer.Option("--text", "-t", help="A text, when all arguments are images; repeatable.")
+    ] = None,
+    as_json: opt.AsJson = False,
+    show_prompt: opt.ShowPrompt = False,
+    revision: opt.Revision = None,
+    dtype: opt.Dtype = "default",
+    device: opt.Device = None,
+    batch_size: opt.BatchSize = 8,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
+) -> int:
+    """Say how well texts fit each image: matching probability (ITM) and similarity (ITC)."""
+    names, last = split_last(files, texts[0] if texts else None, "text", "--text")
+    chosen = list(texts) if texts else [last]
+    inputs, telling = expand(names), Reporting(as_json, quiet, debug)
+    source = Source(model, revision, dtype, device, batch_size)
+    if show_prompt:
+        return show_prompts(source, inputs, chosen, telling)
+    eyes = load(source, quiet)
+
+    def show(given: Input, matches: list) -> None:
+        if as_json:
+            record({"file": given.name, "matches": [each.to_dict() for each in matches]})
+            return
+        _heading(given, inputs)
+        for each in matches:
+            line(f"ITM {each.probability:7.2%}  ITC {each.similarity:+.4f}  {each.text}")
+
+    return answer_files(inputs, telling, batch_size, lambda _, images: eyes.match(images, chosen), show)
+
+
+def rank(
+    files: Annotated[list[str], typer.Argument(metavar="FILE... QUESTION", help="Images, then the question.")],
+    model: opt.Model,
+    candidates: Annotated[
+        list[str], typer.Option("--candidate", "-c", help="A possible answer; repeat it for each of them.")
+    ],
+    question: opt.QuestionOption = None,
+    template: opt.Template = opt.QUESTION,
+    as_json: opt.AsJson = False,
+    show_prompt: opt.ShowPrompt = False,
+    revision: opt.Revision = None,
+    dtype: opt.Dtype = "default",
+    device: opt.Device = None,
+    batch_size: opt.BatchSize = 8,
+    quiet: opt.Quiet = False,
+    debug: opt.Debug = False,
+) -> int:
+    """Order possible answers to a question about each image by how likely they are."""
+    names, text = split_last(files, question, "question", "--question")
+    inputs, telling = expand(names), Reporting(as_json, quiet, debug)
+    source = Source(model, revision, dtype, device, batch_size)
+    prompt = opt.question_prompt(template, text)
+    if show_prompt:
+        return show_prompts(source, inputs, [prompt], telling)
+    eyes = load(source, quiet)
+
+    def show(given: Input, ranked: list) -> None:
+        if as_json:
+            record({"file": given.name, "candidates": [each.to_dict() for each in ranked]})
+            return
+        _heading(given, inputs)
+        for each in ranked:
+            line(f"{each.probability:7.2%}  log p {each.logprob:9.3f}  {each.text}")
+
+    return answer_files(
+        inputs, telling, batch_size, lambda _, images: eyes.rank(images, text, candidates, template=template), show
+    )
+
+
+def _heading(given: Input, inputs: list[Input]) -> None:
+    if len(inputs) > 1:
+        line(f"{given.name}:")

@@ -1,0 +1,98 @@
+"""New words about images: generation, read back into answers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from onlooker.pipeline.encoded import Encoded
+from onlooker.pipeline.prefix import make_prefix
+from onlooker.pipeline.prompts import PromptWriter
+from onlooker.pipeline.records import Answer
+
+
+@torch.no_grad()
+def write(
+    model: Any,
+    writer: PromptWriter,
+    images: Sequence[Encoded],
+    prompts: Sequence[str],
+    *,
+    max_new_tokens: int,
+    stop: Sequence[str] = (),
+    seed: int | None = None,
+    **options: Any,
+) -> list[Answer]:
+    """Go on from every prompt about its image; one batch.
+
+    Args:
+        stop: texts that end an answer; they are not part of it.
+        seed: of sampling, the same for each row, so that a row does not depend on the others of its batch.
+        options: any field of GenerationConfig, and `streamer`, `stopping_criteria`, `logits_processor`.
+
+    Raises:
+        ValueError: options that do not fit.
+    """
+    if options.get("num_return_sequences", 1) != 1:
+        raise ValueError("one answer comes back for each prompt: ask again with another seed for more")
+    prefix = make_prefix(model, writer, images, prompts)
+    options |= {"max_new_tokens": max_new_tokens, "return_dict_in_generate": True, "output_logits": True}
+    if stop:
+        options |= {"stop_strings": list(stop), "tokenizer": writer.tokenizer}
+    if seed is not None:
+        device = prefix.embeds.device
+        options["generator"] = [torch.Generator(device).manual_seed(seed) for _ in prompts]
+    ends = end_tokens(model, options)
+    output = model.write(prefix, None, options)
+    start = 1 if writer.is_encoder_decoder else prefix.ids.shape[1]
+    new = output.sequences[:, start:]
+    logprobs = _logprobs(output, new)
+    rows = zip(new.tolist(), logprobs.tolist())
+    return [_answer(writer, *row, ends, list(stop), max_new_tokens) for row in rows]
+
+
+def end_tokens(model: Any, options: dict[str, Any]) -> set[int]:
+    """The tokens that end an answer."""
+    ends = options.get("eos_token_id", model.generation_config.eos_token_id)
+    return set(ends) if isinstance(ends, (list, tuple)) else {ends} - {None}
+
+
+def _logprobs(output: Any, new: Tensor) -> Tensor:
+    """Log-probability of every new token [B, T] under the model itself; step by step, vocabularies are large."""
+    steps = []
+    rows = torch.arange(len(new), device=new.device)
+    for position, logits in enumerate(output.logits[: new.shape[1]]):
+        source = rows if output.beam_indices is None else output.beam_indices[:, position].clamp(min=0)
+        scores = logits[source.to(logits.device)].float().log_softmax(-1)
+        steps.append(scores.gather(1, new[:, position, None].to(scores.device))[:, 0])
+    return torch.stack(steps, dim=1)
+
+
+def _answer(
+    writer: PromptWriter, ids: list[int], logprobs: list[float], ends: set[int], stop: list[str], max_new_tokens: int
+) -> Answer:
+    """Cut a row where its answer ends, and say why it ends there."""
+    reason = "length" if len(ids) >= max_new_tokens else "time"
+    for position, token in enumerate(ids):
+        if token in ends:
+            ids, reason = ids[: position + 1], "stop"
+            break
+    kept = ids[:-1] if reason == "stop" else ids
+    text = writer.tokenizer.decode(kept, skip_special_tokens=True)
+    found = [place for place in (text.find(each) for each in stop) if place >= 0]
+    if found:
+        count = _tokens_until(writer, kept, stop)
+        ids, text, reason = ids[:count], text[: min(found)], "stop"
+    return Answer(text.strip(), reason, len(ids), sum(logprobs[: len(ids)]))
+
+
+def _tokens_until(writer: PromptWriter, ids: list[int], stop: list[str]) -> int:
+    """How many tokens it took until a stop text was whole; what stands behind it is filling."""
+    for count in range(1, len(ids)):
+        text = writer.tokenizer.decode(ids[:count], skip_special_tokens=True)
+        if any(each in text for each in stop):
+            return count
+    return len(ids)

@@ -1,0 +1,77 @@
+"""From a name to a model and its processor: which class, which device, which dtype."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from onlooker.auto import AutoConfig
+from onlooker.auto_processing import AutoProcessor
+from onlooker.config import Config
+from onlooker.hub import split_hub_options
+from onlooker.models.blip2.generation import Blip2ForConditionalGeneration
+from onlooker.models.blip2.retrieval import Blip2ForImageTextRetrieval
+from onlooker.weights.policy import describe_dtypes
+
+WRITERS: dict[str, Any] = {"blip-2": Blip2ForConditionalGeneration}
+MATCHERS: dict[str, Any] = {"blip-2": Blip2ForImageTextRetrieval}
+
+
+def read_processor(name: Any, **options: Any) -> tuple[Any, Config]:
+    """The processor and the configuration of a checkpoint; its weights are left alone.
+
+    Raises:
+        ModelNotFoundError: there is no such checkpoint.
+        ValueError: a family that the pipeline does not know.
+    """
+    hub, _ = split_hub_options(options)
+    config = AutoConfig.from_pretrained(name, **hub)
+    if config.model_type not in WRITERS:
+        raise ValueError(f"{name} is a {config.model_type} checkpoint; this pipeline knows {', '.join(WRITERS)}")
+    return AutoProcessor.from_pretrained(name, **hub), config
+
+
+def read_model(name: Any, config: Config, *, dtype: Any, device: Any, device_map: Any, **options: Any) -> Any:
+    """The model of a checkpoint, in the class that its configuration asks for."""
+    if device is not None and device_map is not None:
+        raise ValueError("give device or device_map, not both")
+    place = device_map if device_map is not None else choose_device(device)
+    family = MATCHERS if compares(config) else WRITERS
+    return family[config.model_type].from_pretrained(name, torch_dtype=dtype, device_map=place, **options)
+
+
+def choose_device(device: Any) -> torch.device:
+    """The device asked for, or CUDA where there is one, else the CPU.
+
+    Raises:
+        ValueError: there is no such device.
+    """
+    if device is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device {device!r} is not known: give cpu, cuda or cuda:0") from error
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r} was asked for, but torch sees no CUDA device here: use cpu")
+    return chosen
+
+
+def compares(config: Config) -> bool:
+    """Whether a checkpoint is one of those that compare images with texts and have no language model."""
+    named = config.architectures or []
+    if named:
+        return any("ImageTextRetrieval" in name for name in named)
+    return bool(config.qformer_config.use_qformer_text_input)
+
+
+def describe(name: Any, model: Any, config: Config, dtype: Any) -> str:
+    """One line on what was loaded and how."""
+    count = sum(parameter.numel() for parameter in model.parameters())
+    text = "matching" if compares(config) else config.get_text_config().model_type
+    policy = f" (policy {dtype})" if isinstance(dtype, str) else ""
+    size = f"{count / 1e9:.2f} B" if count >= 1e7 else f"{count:,}"
+    return (
+        f"{name}: {config.model_type} + {text}, {size} parameters, {describe_dtypes(model)}{policy} on {model.device}"
+    )

@@ -1,0 +1,74 @@
+"""How likely each of some given answers is: one prefix, run once, continued by all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from onlooker.language.protocol import Decoding
+from onlooker.pipeline.answering import end_tokens
+from onlooker.pipeline.encoded import Encoded
+from onlooker.pipeline.prefix import make_prefix, start
+from onlooker.pipeline.prompts import PromptWriter
+from onlooker.pipeline.records import Ranked, softmax
+
+CANDIDATES_AT_ONCE = 128  # each holds a copy of the prefix' keys and values
+
+
+@torch.no_grad()
+def rank_candidates(
+    model: Any, writer: PromptWriter, image: Encoded, prompt: str, candidates: Sequence[str]
+) -> list[Ranked]:
+    """The candidates from the likeliest to the least likely.
+
+    The score is the whole answer's, its end token included: without it a candidate could never be less likely than
+    one that it begins.
+
+    Raises:
+        ValueError: no candidates, one that is twice there, or one without a token.
+    """
+    _check(candidates)
+    end = min(end_tokens(model, {}), default=None)
+    rows = [writer.continuation_ids(prompt, candidate) for candidate in candidates]
+    empty = [candidate for candidate, row in zip(candidates, rows) if not row]
+    if empty:
+        raise ValueError(f"candidate {empty[0]!r} has no tokens: there is nothing to score")
+    rows = [row if end is None else [*row, end] for row in rows]
+    prefix = make_prefix(model, writer, [image], [prompt])
+    scores: list[float] = []
+    for first in range(0, len(rows), CANDIDATES_AT_ONCE):
+        chunk = rows[first : first + CANDIDATES_AT_ONCE]
+        scores += score_rows(start(model, prefix, max(map(len, chunk))), chunk)
+    shares = softmax(scores)
+    ranked = [Ranked(*each) for each in zip(candidates, scores, map(len, rows), shares)]
+    return sorted(ranked, key=lambda each: -each.logprob)
+
+
+def score_rows(decoding: Decoding, rows: Sequence[Sequence[int]]) -> list[float]:
+    """Sum of the log-probabilities of each row of token ids after the one row that `decoding` holds."""
+    logits = decoding.logits
+    longest = max(map(len, rows))
+    ids = torch.tensor([[*row, *[row[-1]] * (longest - len(row))] for row in rows], device=logits.device)
+    lengths = torch.tensor([len(row) for row in rows], device=logits.device)
+    total = _log_probabilities(logits)[0, ids[:, 0]].double()
+    decoding.select(torch.zeros(len(rows), dtype=torch.long, device=logits.device))
+    for position in range(1, longest):
+        logits = decoding.step(ids[:, position - 1])
+        gained = _log_probabilities(logits).gather(1, ids[:, position, None])[:, 0]
+        total += torch.where(position < lengths, gained, 0.0)
+    return total.tolist()
+
+
+def _log_probabilities(logits: Tensor) -> Tensor:
+    return logits.float().log_softmax(-1)
+
+
+def _check(candidates: Sequence[str]) -> None:
+    if isinstance(candidates, str) or not candidates:
+        raise ValueError("candidates must be a list with at least one text")
+    twice = [candidate for number, candidate in enumerate(candidates) if candidate in candidates[:number]]
+    if twice:
+        raise ValueError(f"candidate {twice[0]!r} is there more than once")
