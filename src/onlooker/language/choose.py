@@ -1,11 +1,16 @@
-"""model_type of a text configuration -> its class."""
+"""One way to every language model, written here or borrowed: its configuration, its start, its ties."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from onlooker.config import Config
 from onlooker.language.config import OPTConfig, T5Config
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from onlooker.language.protocol import Decoding
 
 TEXT_CONFIGS: dict[str, type[Config]] = {"opt": OPTConfig, "t5": T5Config}
 
@@ -30,3 +35,28 @@ def text_config(values: Config | dict[str, Any] | None, default: str = "opt") ->
 
     check_installed(model_type, list(TEXT_CONFIGS))
     return foreign_config(values)
+
+
+def begin(
+    model: nn.Module, inputs_embeds: Tensor, attention_mask: Tensor | None, max_new_tokens: int, **options: Any
+) -> Decoding:
+    """Run a prompt through any language model (see `CausalLM.begin` and `T5LanguageModel.begin`)."""
+    if hasattr(model, "begin"):
+        return model.begin(inputs_embeds, attention_mask, max_new_tokens, **options)  # type: ignore[operator]
+    from onlooker.language.foreign import ForeignDecoding
+
+    options.pop("use_cache", None)  # theirs always keeps one
+    return ForeignDecoding(model, inputs_embeds, attention_mask, **options)
+
+
+def tied_weights(model: nn.Module) -> dict[str, str]:
+    """Duplicate parameter -> the one that is kept, for any language model."""
+    if hasattr(model, "tied_weights"):
+        return model.tied_weights()  # type: ignore[operator]
+    names: dict[int, str] = {}
+    ties = {}
+    for name, parameter in model.named_parameters(remove_duplicate=False):
+        first = names.setdefault(id(parameter), name)
+        if first != name:
+            ties[name] = first
+    return ties

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from onlooker.config import Config
 from onlooker.generate.config import GenerationConfig
 from onlooker.generate.loop import generate
-from onlooker.models import language
+from onlooker.language.choose import begin
 
 #: keywords of generate() that are objects, not settings
 OBJECTS = ("logits_processor", "stopping_criteria", "streamer", "generator", "tokenizer")
@@ -68,7 +68,7 @@ class Generation:
 
         def start(max_new_tokens: int, **decoder: Any) -> Any:
             use_cache = True if config.use_cache is None else config.use_cache
-            return language.begin(model, prompt.embeds, prompt.mask, max_new_tokens, use_cache=use_cache, **decoder)
+            return begin(model, prompt.embeds, prompt.mask, max_new_tokens, use_cache=use_cache, **decoder)
 
         if not self.config.get_text_config().is_encoder_decoder:
             ids = prompt.ids

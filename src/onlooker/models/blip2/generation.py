@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from onlooker.bridge.scatter import prepend, scatter_rows
+from onlooker.language.choose import tied_weights
 from onlooker.language.loss import next_token_loss
 from onlooker.models.blip2.base import Blip2Encoder, Blip2PreTrainedModel
 from onlooker.models.blip2.config import Blip2Config
 from onlooker.models.blip2.outputs import Blip2ForConditionalGenerationModelOutput, Blip2ImageFeatures
 from onlooker.models.generation import Prompt, VisualGeneration
-from onlooker.models.language import language_model, tied_weights
+from onlooker.models.language import language_model
 from onlooker.nn.initialize import init_normal
 from onlooker.outputs import ModelOutput, output_options
 

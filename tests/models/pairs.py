@@ -1,0 +1,38 @@
+"""The same tiny random BLIP-2 in this package and in transformers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import transformers
+
+import onlooker
+from tests.tiny import blip2_config, randomize
+
+
+def pair(name: str, seed: int, **options: Any) -> tuple[Any, Any]:
+    """Ours and theirs of class `name`, with equal weights; options as for `tiny.blip2_config`."""
+    values = blip2_config(seed, **options)
+    theirs_config = transformers.Blip2Config(**values, attn_implementation="eager")
+    theirs = getattr(transformers, name)(theirs_config).eval()
+    randomize(theirs, seed)
+    without_cross_distances(theirs)
+    ours = getattr(onlooker, name)(onlooker.Blip2Config(**values)).eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    return ours, theirs
+
+
+def without_cross_distances(theirs: torch.nn.Module) -> None:
+    """The reference adds query-to-query distances to picture scores too, which breaks on any real picture size."""
+    for name, module in theirs.named_modules():
+        if name.endswith("crossattention.attention"):
+            module.position_embedding_type = "absolute"
+
+
+def mask_of(ids: torch.Tensor, row: int, count: int) -> torch.Tensor:
+    """All ones but the last `count` of one row."""
+    mask = torch.ones_like(ids)
+    if count:
+        mask[row, -count:] = 0
+    return mask
