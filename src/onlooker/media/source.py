@@ -106,7 +106,7 @@ def _on_disk(path: str | bytes) -> Source:
         exists = False
     if not exists:
         scheme, colon, _ = text.partition("://")
-        if colon and scheme.isalpha():
+        if colon and len(scheme) > 1 and scheme.isalnum():
             raise MediaError(f"{name}: only http, https and data URLs can be read, not {scheme}")
         raise FileNotFoundError(f"no such file: {name}")
     if file.is_dir():
