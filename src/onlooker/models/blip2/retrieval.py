@@ -93,8 +93,8 @@ class Blip2ForImageTextRetrieval(Blip2PreTrainedModel, Blip2Encoder):
                 f"Repeat the picture for each text, or leave use_image_text_matching_head off to score every pair."
             )
         vision = self.vision_model(pixel_values, **options)
-        compare = self._match if use_image_text_matching_head else self._contrast
-        output = compare(vision.last_hidden_state, ids, mask, options)
+        compare = self.match if use_image_text_matching_head else self.contrast
+        output = compare(vision.last_hidden_state, ids, mask, **options)
         output.vision_model_output = vision
         return output if as_record else output.to_tuple()
 
@@ -107,9 +107,10 @@ class Blip2ForImageTextRetrieval(Blip2PreTrainedModel, Blip2Encoder):
         ids, lengths = compact(input_ids, mask)
         return ids, (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
 
-    def _match(
-        self, image_embeds: Tensor, ids: Tensor, mask: Tensor, options: dict[str, bool]
+    def match(
+        self, image_embeds: Tensor, ids: Tensor, mask: Tensor, **options: bool
     ) -> Blip2ImageTextMatchingModelOutput:
+        """Score text i against picture i, from vision features [N, 1 + P, D] and words padded on the right [N, T]."""
         queries = self.query_tokens.expand(len(ids), -1, -1).to(ids.device)
         joined = self.qformer(
             self.embeddings(ids, query_embeds=queries),
@@ -122,9 +123,10 @@ class Blip2ForImageTextRetrieval(Blip2PreTrainedModel, Blip2Encoder):
         logits = self.itm_head(states[:, : queries.shape[1]]).mean(1)  # [N, 2]
         return Blip2ImageTextMatchingModelOutput(None, logits, logits.t(), states, image_embeds, joined)
 
-    def _contrast(
-        self, image_embeds: Tensor, ids: Tensor, mask: Tensor, options: dict[str, bool]
+    def contrast(
+        self, image_embeds: Tensor, ids: Tensor, mask: Tensor, **options: bool
     ) -> Blip2ImageTextMatchingModelOutput:
+        """Cosine of every pair, from vision features [N, 1 + P, D] and words padded on the right [B, T]."""
         looked = self.query(image_embeds, **options)
         text = self.qformer(self.embeddings(ids), query_length=0, attention_mask=mask, **options)
         pictures = _embed(self.vision_projection, looked.last_hidden_state)  # [N, Q, d]
@@ -214,7 +216,5 @@ class Blip2VisionModelWithProjection(Blip2PreTrainedModel, Blip2Encoder):
         )
         vision, looked = self.look(pixel_values, interpolate_pos_encoding, need_weights, keep_states)
         embeds = _embed(self.vision_projection, looked.last_hidden_state)
-        output = Blip2VisionModelOutput(
-            embeds, vision.last_hidden_state, vision.hidden_states, vision.attentions
-        )
+        output = Blip2VisionModelOutput(embeds, vision.last_hidden_state, vision.hidden_states, vision.attentions)
         return output if as_record else output.to_tuple()
