@@ -51,7 +51,8 @@ def write(
     new = output.sequences[:, start:]
     logprobs = _logprobs(output, new)
     rows = zip(new.tolist(), logprobs.tolist())
-    return [_answer(writer, *row, ends, list(stop), max_new_tokens) for row in rows]
+    cut = "cancelled" if options.get("max_time") is None else "time"
+    return [_answer(writer, *row, ends, stop, "length" if new.shape[1] >= max_new_tokens else cut) for row in rows]
 
 
 def end_tokens(model: Any, options: dict[str, Any]) -> set[int]:
@@ -72,10 +73,9 @@ def _logprobs(output: Any, new: Tensor) -> Tensor:
 
 
 def _answer(
-    writer: PromptWriter, ids: list[int], logprobs: list[float], ends: set[int], stop: list[str], max_new_tokens: int
+    writer: PromptWriter, ids: list[int], logprobs: list[float], ends: set[int], stop: Sequence[str], reason: str
 ) -> Answer:
-    """Cut a row where its answer ends, and say why it ends there."""
-    reason = "length" if len(ids) >= max_new_tokens else "time"
+    """Cut a row where its answer ends, and say why it ends there: `reason` when nothing in the row says so."""
     for position, token in enumerate(ids):
         if token in ends:
             ids, reason = ids[: position + 1], "stop"
@@ -89,7 +89,7 @@ def _answer(
     return Answer(text.strip(), reason, len(ids), sum(logprobs[: len(ids)]))
 
 
-def _tokens_until(writer: PromptWriter, ids: list[int], stop: list[str]) -> int:
+def _tokens_until(writer: PromptWriter, ids: list[int], stop: Sequence[str]) -> int:
     """How many tokens it took until a stop text was whole; what stands behind it is filling."""
     for count in range(1, len(ids)):
         text = writer.tokenizer.decode(ids[:count], skip_special_tokens=True)

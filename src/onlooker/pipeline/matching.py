@@ -36,9 +36,8 @@ def _scores(model: Any, writer: PromptWriter, image: Encoded, texts: Sequence[st
     """Matching probability and similarity of each text."""
     features = image.features[None]  # [1, 1+P, D]
     ids, mask = _right_padded([writer.text_ids(text) for text in texts], features.device)
-    options = {"return_dict": True}
-    matched = model.match(features.expand(len(texts), -1, -1), ids, mask, options).logits_per_image  # [B, 2]
-    compared = model.contrast(features, ids, mask, options).logits_per_image  # [1, B]
+    matched = model.match(features.expand(len(texts), -1, -1), ids, mask, return_dict=True).logits_per_image  # [B, 2]
+    compared = model.contrast(features, ids, mask, return_dict=True).logits_per_image  # [1, B]
     return list(zip(matched.float().softmax(-1)[:, 1].tolist(), compared[0].float().tolist()))
 
 

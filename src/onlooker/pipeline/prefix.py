@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from onlooker.bridge.scatter import prepend
+from onlooker.language.choose import begin
 from onlooker.language.protocol import Decoding
 from onlooker.models.generation import Prompt as ModelPrompt
-from onlooker.models.language import begin
 from onlooker.pipeline.encoded import Encoded
 from onlooker.pipeline.prompts import PromptWriter
 

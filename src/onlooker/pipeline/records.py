@@ -14,8 +14,8 @@ class Answer:
 
     Attributes:
         text: what the model wrote, without the prompt and without blanks around it.
-        finish_reason: "stop" (the model ended it, or a stop text was met), "length" (cut at max_new_tokens) or
-            "time" (cut at max_time).
+        finish_reason: "stop" (the model ended it, or a stop text was met), "length" (cut at max_new_tokens),
+            "time" (cut at max_time) or "cancelled" (its stream was closed, or a stopping criterion said so).
         num_tokens: tokens generated, the end token included when there is one.
         logprob: sum of the log-probabilities of those tokens under the model itself, before temperature, penalties and
             other filters. Divide by num_tokens to compare answers of unequal length.

@@ -1,12 +1,12 @@
-"""An answer in pieces: generation runs in a thread of its own and its words are handed over as they come."""
+"""An answer in pieces: what of the generated text can be shown already, while the rest is being written."""
 
 from __future__ import annotations
 
-import queue
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from onlooker.generate.stream import IteratorStreamer
 from onlooker.pipeline.records import Answer, AnswerStream
 from onlooker.text.stream import StreamDecoder
 
@@ -46,57 +46,40 @@ def _beginning(text: str, stop: str) -> int:
     return next((size for size in range(min(len(text), len(stop) - 1), 0, -1) if text.endswith(stop[:size])), 0)
 
 
-class _Words:
-    """The streamer that generation is given: ids in, text into a queue."""
+class _AnswerDecoder:
+    """Ids of an answer in, text to be shown out: no end token, no blanks around it, no stop text."""
 
-    def __init__(self, tokenizer: Any, ends: set[int], stop: Sequence[str], hand_over: Callable[[str], None]) -> None:
-        self._decoder, self._trimmer = StreamDecoder(tokenizer), Trimmer(stop)
-        self._ends, self._hand_over = ends, hand_over
-        self._is_prompt = True
+    def __init__(self, tokenizer: Any, ends: set[int], stop: Sequence[str]) -> None:
+        self._decoder, self._trimmer, self._ends = StreamDecoder(tokenizer), Trimmer(stop), ends
 
-    def put(self, token_ids: Any) -> None:
-        if self._is_prompt:  # what comes first is the prompt
-            self._is_prompt = False
-            return
-        ids = [token for token in token_ids.flatten().tolist() if token not in self._ends]
-        self._hand_over(self._trimmer.put(self._decoder.put(ids)))
+    def put(self, ids: list[int]) -> str:
+        return self._trimmer.put(self._decoder.put([token for token in ids if token not in self._ends]))
 
-    def end(self) -> None:
-        self._hand_over(self._trimmer.put(self._decoder.end()) + self._trimmer.end())
+    def end(self) -> str:
+        return self._trimmer.put(self._decoder.end()) + self._trimmer.end()
 
 
 def stream_answer(run: Callable[..., Answer], tokenizer: Any, ends: set[int], stop: Sequence[str]) -> AnswerStream:
-    """Start generating and give the answer as it comes.
+    """Start generating in a thread and give the answer as it comes.
 
     Args:
         run: generates one answer; called with `streamer` and `stopping_criteria`.
         ends: tokens that end an answer and are no text.
         stop: texts that end an answer.
     """
-    pieces: queue.Queue[str | None] = queue.Queue()
+    streamer = IteratorStreamer(_AnswerDecoder(tokenizer, ends, stop))
     stopped = threading.Event()
-    outcome: dict[str, Any] = {}
+    answers: list[Answer] = []
 
     def work() -> None:
-        try:
-            words = _Words(tokenizer, ends, stop, pieces.put)
-            outcome["answer"] = run(streamer=words, stopping_criteria=[lambda *_, **__: stopped.is_set()])
-        except BaseException as error:  # noqa: BLE001 - carried over to the thread that waits for the words
-            outcome["error"] = error
-        finally:
-            pieces.put(None)
+        answers.append(run(streamer=streamer, stopping_criteria=[lambda *_, **__: stopped.is_set()]))
 
-    def read() -> Iterator[str]:
-        while (piece := pieces.get()) is not None:
-            if piece:
-                yield piece
-        if "error" in outcome:
-            raise outcome["error"]
+    thread = streamer.start(work)
 
     def finish() -> Answer:
-        if "answer" not in outcome:
-            raise RuntimeError("the stream was closed before its answer was whole") from outcome.get("error")
-        return outcome["answer"]
+        thread.join()
+        if not answers:
+            raise RuntimeError("there is no answer: generation ended with the error that the pieces raised")
+        return answers[0]
 
-    threading.Thread(target=work, name="onlooker-stream", daemon=True).start()
-    return AnswerStream(read(), finish, stopped.set)
+    return AnswerStream(iter(streamer), finish, stopped.set)
