@@ -36,6 +36,11 @@ def _lookup(table: dict[object, str | None], name: str, value: object) -> str | 
     return table[value]
 
 
+def _warn(verbose: bool, message: str) -> None:
+    if verbose:
+        warnings.warn(message, stacklevel=5)
+
+
 def read_limits(
     padding: bool | str | None,
     truncation: bool | str | None,
@@ -43,8 +48,9 @@ def read_limits(
     *,
     pad_to_multiple_of: int | None,
     model_max_length: int,
+    verbose: bool = True,
 ) -> Limits:
-    """Settle padding, truncation and the length they work to.
+    """Settle padding, truncation and the length they work to; with `verbose`, warn of what may not be meant.
 
     Raises:
         ValueError: an unknown strategy, a length below zero, or a length that `pad_to_multiple_of` does not divide.
@@ -54,26 +60,26 @@ def read_limits(
     if max_length is not None and max_length < 0:
         raise ValueError(f"max_length is {max_length}; it must be 0 or more")
     if max_length is not None and pads is None and truncation is None:
-        warnings.warn(
+        _warn(
+            verbose,
             f"max_length={max_length} was given without truncation: texts are cut to it. "
             "Say truncation=True to mean that, or truncation=False to keep them whole.",
-            stacklevel=4,
         )
         cuts = "longest_first"
     if max_length is not None and pads == "longest" and cuts is None:
-        warnings.warn(
+        _warn(
+            verbose,
             f"max_length={max_length} has no effect with padding={padding!r} and no truncation. "
             "Say truncation=True to cut texts to it, or padding='max_length' to fill them up to it.",
-            stacklevel=4,
         )
     if max_length is None and (pads == "max_length" or cuts is not None):
         if model_max_length < UNLIMITED:
             max_length = model_max_length
         else:
-            warnings.warn(
+            _warn(
+                verbose,
                 "Padding or truncating to the model's maximum length was asked for, but the tokenizer does not know "
                 "one: nothing is padded to it or cut. Give max_length, or set tokenizer.model_max_length.",
-                stacklevel=4,
             )
             pads, cuts = (None if pads == "max_length" else pads), None
     if cuts and pads and pad_to_multiple_of and max_length is not None and max_length % pad_to_multiple_of:

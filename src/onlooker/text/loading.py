@@ -56,6 +56,11 @@ def read_tokenizer(
             f"{', '.join(VOCABULARIES)}. Give a folder or a hub id that has one."
         )
     family = _family(settings, found)
+    if family is GENERIC and "tokenizer.json" not in found:
+        raise CheckpointError(
+            f"{os.fspath(name_or_path)!r} has no tokenizer.json, and how a {settings['tokenizer_class']} splits text "
+            "is not in its vocabulary files. Save it as tokenizer.json with the library it was made with."
+        )
     added = _added_tokens(settings, overrides, find)
     if template := read_chat_template(name_or_path, subfolder, hub):
         settings["chat_template"] = template

@@ -132,7 +132,7 @@ class Tokenizer(Vocabulary):
             stride: tokens that neighbouring rows share, with `return_overflowing_tokens`.
             padding_side: for this call only.
             return_tensors: "pt", "np", or None for lists.
-            verbose: accepted for the documented signature; warnings are Python warnings.
+            verbose: warn of lengths that have no effect, or of cuts that were not asked for.
 
         Returns:
             input_ids, and as asked or usual for the model token_type_ids and attention_mask: flat lists for one
@@ -152,6 +152,7 @@ class Tokenizer(Vocabulary):
             max_length,
             pad_to_multiple_of=pad_to_multiple_of,
             model_max_length=self.model_max_length,
+            verbose=verbose,
         )
         with self._lock:
             self._configure(limits, stride, pad_to_multiple_of, padding_side)
