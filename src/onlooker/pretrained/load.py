@@ -15,7 +15,7 @@ from torch import nn
 from onlooker.config import Config
 from onlooker.language.t5_layers import Float32Linear
 from onlooker.quant import bnb
-from onlooker.weights.loading import fill, initialise
+from onlooker.weights.loading import build_empty, fill, initialise
 from onlooker.weights.matching import Match, check_complete, match
 from onlooker.weights.placement import (
     DeviceMap,
@@ -93,8 +93,8 @@ def load(cls: Any, config: Config, request: Request) -> Any:
 def _build(cls: Any, config: Config, stored: Mapping[str, StoredTensor], request: Request) -> tuple[Any, Match]:
     """The model on the meta device and what fills it; built again when the file shows that the head is not tied."""
     for _ in range(2):
-        with torch.device("meta"):
-            model = cls(copy.deepcopy(config))
+        own = copy.deepcopy(config)
+        model: Any = build_empty(lambda own=own: cls(own))
         found = match(
             _shapes(model),
             stored,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from onlooker.weights.policy import DtypePlan
 from onlooker.weights.reading import Reader, StoredTensor
@@ -13,6 +15,25 @@ from onlooker.weights.reading import Reader, StoredTensor
 Progress = Callable[[int, int], None]
 #: May take a weight over (to quantise it); gives True when it did.
 Store = Callable[[nn.Module, str, Tensor, torch.device], bool]
+
+
+class _NoFilling(TorchFunctionMode):
+    """Lets starting values of meta tensors be: there are no values, and asking for some imports a compiler."""
+
+    _FILLERS = frozenset({"normal_", "uniform_", "fill_", "zero_", "copy_", "trunc_normal_", "kaiming_uniform_"})
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        tensor = args[0] if args else kwargs.get("tensor")  # torch.nn.init passes everything by name
+        if getattr(func, "__name__", "") in self._FILLERS and isinstance(tensor, Tensor) and tensor.is_meta:
+            return tensor
+        return func(*args, **kwargs)
+
+
+def build_empty(build: Callable[[], nn.Module]) -> nn.Module:
+    """Make a module with shapes and without memory."""
+    with torch.device("meta"), _NoFilling():
+        return build()
 
 
 def fill(

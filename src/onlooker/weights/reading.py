@@ -20,7 +20,7 @@ from torch import Tensor
 from onlooker.errors import CheckpointError, ModelNotFoundError
 from onlooker.hub import find_file
 
-CHUNK_BYTES = 64 << 20
+CHUNK_BYTES = 32 << 20
 SAFETENSORS_FILE = "model.safetensors"
 PICKLE_FILE = "pytorch_model.bin"
 
