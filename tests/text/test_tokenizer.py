@@ -183,9 +183,8 @@ def test_one_call_leaves_nothing_behind_for_the_next(tokenizer):
 
 
 def test_threads_do_not_mix_their_options(tokenizer):
-    expected = {
-        length: tokenizer(TEXTS, padding="max_length", truncation=True, max_length=length) for length in (4, 90)
-    }
+    options = {"padding": "max_length", "truncation": True}
+    expected = {length: tokenizer(TEXTS, **options, max_length=length) for length in (4, 90)}
     wrong: list[str] = []
 
     def work(length: int) -> None:

@@ -68,9 +68,9 @@ def as_ids(token_ids: Any) -> list[int]:
     """
     if hasattr(token_ids, "tolist"):
         token_ids = token_ids.tolist()
-    ids = [token_ids] if isinstance(token_ids, int) else [int(number) for number in _one_row(token_ids)]
-    negative = next((number for number in ids if number < 0), None)
-    if negative is not None:
+    ids = [token_ids] if isinstance(token_ids, int) else _one_row(token_ids)
+    negative = min(ids, default=0)
+    if negative < 0:
         raise ValueError(
             f"{negative} is not a token id. Labels mark ignored positions with -100: replace it by "
             "tokenizer.pad_token_id before decoding."
@@ -78,8 +78,10 @@ def as_ids(token_ids: Any) -> list[int]:
     return ids
 
 
-def _one_row(token_ids: Any) -> list[Any]:
+def _one_row(token_ids: Any) -> list[int]:
     row = list(token_ids)
+    if set(map(type, row)) <= {int}:
+        return row
     if any(isinstance(item, (list, tuple)) or getattr(item, "ndim", 0) for item in row):
         raise ValueError("one row of ids is wanted, and several came. Use batch_decode for them.")
-    return row
+    return [int(item) for item in row]
