@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
 from torch import nn
+
+
+@contextmanager
+def without_values(root: nn.Module) -> Iterator[None]:
+    """Build the parts of `root` without torch's own first values, which a large model would draw for nothing.
+
+    Every parameter below `root` must be initialised afterwards.
+    """
+    device = torch.get_default_device()
+    with torch.device("meta"):
+        yield
+    root.to_empty(device=device)
 
 
 def init_normal(root: nn.Module, std: float) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from onlooker.nn.activations import activation
 from onlooker.nn.attend import attend
-from onlooker.nn.initialize import init_normal
+from onlooker.nn.initialize import init_normal, without_values
 from onlooker.nn.recompute import LayerStack
 from onlooker.outputs import ModelOutput, output_options
 from onlooker.vision.config import Blip2VisionConfig
@@ -137,9 +137,10 @@ class EvaVisionTransformer(nn.Module):
     def __init__(self, config: Blip2VisionConfig) -> None:
         super().__init__()
         self.config = config
-        self.embeddings = EvaEmbeddings(config)
-        self.encoder = EvaEncoder(config)
-        self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
+        with without_values(self):
+            self.embeddings = EvaEmbeddings(config)
+            self.encoder = EvaEncoder(config)
+            self.post_layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         init_normal(self, config.initializer_range)
         nn.init.trunc_normal_(self.embeddings.class_embedding, std=config.initializer_range)
         nn.init.trunc_normal_(self.embeddings.position_embedding, std=config.initializer_range)
