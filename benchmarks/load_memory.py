@@ -55,7 +55,11 @@ def write_checkpoint(folder: Path, num_bytes: int, dtype_name: str, safe_seriali
     layer = 12 * hidden * hidden * dtype.itemsize
     layers = max(1, (num_bytes - vocab * hidden * dtype.itemsize) // layer)
     config = OPTConfig(
-        vocab_size=vocab, hidden_size=hidden, ffn_dim=4 * hidden, num_hidden_layers=layers, num_attention_heads=hidden // 64
+        vocab_size=vocab,
+        hidden_size=hidden,
+        ffn_dim=4 * hidden,
+        num_hidden_layers=layers,
+        num_attention_heads=hidden // 64,
     )
     with torch.device("meta"):
         model = OPTForCausalLM(config)

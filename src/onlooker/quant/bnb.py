@@ -158,7 +158,9 @@ def replace_linears(model: nn.Module, config: BitsAndBytesConfig, skip: Iterable
     """
     bitsandbytes = require_bitsandbytes()
     kept = tuple(skip)
-    paths = [path for path, module in model.named_modules() if isinstance(module, nn.Linear) and not _skipped(path, kept)]
+    paths = [
+        path for path, module in model.named_modules() if isinstance(module, nn.Linear) and not _skipped(path, kept)
+    ]
     if not paths:
         raise ValueError(f"No linear layer is left to quantise; skipped are {', '.join(kept)}.")
     for path in paths:

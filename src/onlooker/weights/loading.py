@@ -57,6 +57,11 @@ def fill(
         progress: called with (bytes read, bytes in total).
     """
     left_out = set(skip)
+    for name in left_out:  # hooks cast what they fetch to the dtype that stands here
+        owner, leaf = owner_of(model, name)
+        put(
+            owner, leaf, torch.empty(sources[name].shape, dtype=plan.dtype_of(name, sources[name].dtype), device="meta")
+        )
     todo = {name: source for name, source in sources.items() if name not in left_out}
     total = sum(source.nbytes for source in todo.values())
     done = 0

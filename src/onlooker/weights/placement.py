@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -40,9 +41,9 @@ def resolve_device_map(
         return {"": torch.device("cpu")}
     if isinstance(device_map, Mapping):
         _check_covers(model, device_map)
-        return dict(device_map)
+        return _settle(model, device_map)
     if isinstance(device_map, str) and device_map in STRATEGIES:
-        return _infer(model, device_map, plan, max_memory, no_split)
+        return _settle(model, _infer(model, device_map, plan, max_memory, no_split))
     if isinstance(device_map, int):
         return {"": torch.device("cuda", device_map)}
     try:
@@ -52,6 +53,14 @@ def resolve_device_map(
             f"device_map {device_map!r} is not known. Give a device such as 'cpu' or 'cuda:0', one of "
             f"{', '.join(STRATEGIES)}, or a mapping from module prefix to device."
         ) from error
+
+
+def _settle(model: nn.Module, device_map: Mapping[str, Any]) -> DeviceMap:
+    """Keep single parameters (query tokens) on the main device: hooks, which fetch what is offloaded, need modules."""
+    modules = {name for name, _ in model.named_modules()}
+    devices = [device for device in device_map.values() if device not in ("cpu", "disk")]
+    main = devices[0] if devices else "cpu"
+    return {name: device if name in modules else main for name, device in device_map.items()}
 
 
 def _check_covers(model: nn.Module, device_map: Mapping[str, Any]) -> None:
@@ -133,13 +142,16 @@ def disk_index(
 
 def dispatch(model: nn.Module, device_map: DeviceMap, index: dict[str, dict[str, Any]], folder: Path | None) -> None:
     """Install accelerate's hooks when the model is spread over more than one place."""
-    if len({str(device) for device in device_map.values()}) > 1 or index:
-        from accelerate import dispatch_model
+    if len({str(device) for device in device_map.values()}) == 1 and not index:
+        return
+    from accelerate import dispatch_model
 
+    with warnings.catch_warnings():
+        # It takes keys for single parameters, but warns of them.
+        warnings.filterwarnings("ignore", message="The following device_map keys do not match any submodules")
         dispatch_model(
             model,
             device_map=device_map,
             offload_index=index or None,
             offload_dir=str(folder) if folder is not None else None,
-            skip_keys="cache",
         )

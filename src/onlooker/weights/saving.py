@@ -74,11 +74,17 @@ def save_weights(
 
 
 def _state_dict(model: nn.Module) -> dict[str, Tensor]:
-    tensors = model.state_dict()
-    if any(tensor.device.type == "meta" for tensor in tensors.values()):
-        from accelerate.utils.modeling import get_state_dict_offloaded_model
+    tensors = dict(model.state_dict())
+    offloaded = {name.rpartition(".")[0] for name, tensor in tensors.items() if tensor.device.type == "meta"}
+    for path in offloaded:
+        from accelerate.utils import align_module_device
 
-        tensors = get_state_dict_offloaded_model(model)
+        module = model.get_submodule(path)
+        with align_module_device(module, torch.device("cpu")):
+            for leaf in (*module._parameters, *module._buffers):
+                name = f"{path}.{leaf}"
+                if name in tensors:
+                    tensors[name] = getattr(module, leaf).detach().clone()
     return tensors
 
 
