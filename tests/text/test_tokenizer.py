@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import warnings
 
@@ -213,3 +214,38 @@ def test_text_may_be_cleaned_up_in_pieces(text):
     for end in range(len(text) + 1):
         cut = safe_length(text[:end])
         assert clean_up(text[:cut]) + clean_up(text[cut:]) == clean_up(text), (text[:cut], text[cut:])
+
+
+# Newer files, which leave out what tokenizer.json holds.
+
+
+def rewrite(folder, **changes):
+    """As newer versions write it: no special_tokens_map.json, no added tokens, fewer settings."""
+    (folder / "special_tokens_map.json").unlink()
+    settings = json.loads((folder / "tokenizer_config.json").read_text())
+    left_out = {"added_tokens_decoder", "additional_special_tokens", *(name for name in changes if not changes[name])}
+    settings = {name: value for name, value in (settings | changes).items() if name not in left_out}
+    write(folder / "tokenizer_config.json", settings)
+
+
+@pytest.mark.parametrize("kind", ["opt", "t5", "bert", "generic"])
+def test_newer_files_give_the_same_ids(tmp_path, kind):
+    SAVED[kind](tmp_path)
+    before = Tokenizer.from_pretrained(tmp_path)
+    names = {"opt": "GPT2Tokenizer", "t5": "T5Tokenizer", "bert": "BertTokenizer", "generic": "TokenizersBackend"}
+    rewrite(tmp_path, tokenizer_class=names[kind], do_lower_case=None, add_bos_token=None, backend="tokenizers")
+    after = Tokenizer.from_pretrained(tmp_path)
+    assert after(TEXTS)["input_ids"] == before(TEXTS)["input_ids"]
+    assert after.all_special_ids == before.all_special_ids and len(after) == len(before)
+    assert ("token_type_ids" in after.model_input_names) == (kind == "bert")
+    after.save_pretrained(tmp_path / "again")
+    again = Tokenizer.from_pretrained(tmp_path / "again")
+    assert again(TEXTS) == after(TEXTS)
+
+
+def test_start_and_end_of_newer_llama_files_are_those_of_the_pipeline(tmp_path):
+    SAVED["llama"](tmp_path, add_bos_token=False, add_eos_token=True)
+    before = Tokenizer.from_pretrained(tmp_path)
+    rewrite(tmp_path, add_bos_token=None, add_eos_token=None)
+    assert Tokenizer.from_pretrained(tmp_path)(TEXTS) == before(TEXTS)
+    assert before.encode("a")[-1] == before.eos_token_id != before.encode("a")[0]

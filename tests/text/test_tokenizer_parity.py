@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import logging
 
 import numpy as np
@@ -158,3 +159,16 @@ def test_saved_folder_gives_transformers_the_same_ids(ours, folder, tmp_path):
     assert theirs.special_tokens_map == again.special_tokens_map == ours.special_tokens_map
     assert theirs.model_max_length == again.model_max_length == ours.model_max_length
     assert theirs(TEXTS, padding=True)["input_ids"] == ours(TEXTS, padding=True)["input_ids"]
+
+
+def test_a_token_with_a_role_is_special_whatever_its_record_says(tmp_path):
+    SAVED["opt"](tmp_path)
+    path = tmp_path / "tokenizer_config.json"
+    settings = json.loads(path.read_text())
+    settings["added_tokens_decoder"]["1"]["special"] = False
+    settings["mask_token"] = "<new>"
+    path.write_text(json.dumps(settings))
+    ours, reference = Tokenizer.from_pretrained(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path)
+    ids = reference.encode("a <new><pad> b")
+    assert ours.encode("a <new><pad> b") == ids and ours.mask_token_id == reference.mask_token_id == 400
+    assert ours.decode(ids, skip_special_tokens=True) == reference.decode(ids, skip_special_tokens=True) == "a  b"

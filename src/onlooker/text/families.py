@@ -31,6 +31,7 @@ BERT = Family(
     {f"{role}_token": f"[{role.upper()}]" for role in ("unk", "sep", "pad", "cls", "mask")},
 )
 _FAMILIES = {family.name: family for family in (GPT2, T5, LLAMA, BERT)}
+NEWER_GENERIC = "TokenizersBackend"  # what newer files call a class of no family; it has no token types
 
 
 def family_of(tokenizer_class: str | None) -> Family:
@@ -56,20 +57,20 @@ def fit_pipeline(
 ) -> None:
     """Let the settings of tokenizer_config.json act on the pipeline, where the family's class does so.
 
+    A setting that is not written leaves the pipeline as it was saved: newer files leave out what is in it.
+
     Raises:
         ValueError: a start or end token is to be written but there is none.
     """
-    if family is LLAMA:
+    has_ends = "add_bos_token" in settings or "add_eos_token" in settings
+    if family is LLAMA and (has_ends or backend.post_processor is None):
         backend.post_processor = _start_and_end(settings, token_id)
     if family is BERT:
         _fit_bert_normalizer(backend, settings)
-    if isinstance(backend.pre_tokenizer, pre_tokenizers.ByteLevel):
-        # A first word is split like any other only where the settings say so, whatever the pipeline was trained with.
-        wanted = bool(settings.get("add_prefix_space", False))
+    if isinstance(backend.pre_tokenizer, pre_tokenizers.ByteLevel) and settings.get("add_prefix_space") is not None:
         state = json.loads(backend.pre_tokenizer.__getstate__())
-        if state["add_prefix_space"] != wanted:
-            keep = {name: state[name] for name in ("trim_offsets", "use_regex") if name in state}
-            backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=wanted, **keep)
+        keep = {name: state[name] for name in ("trim_offsets", "use_regex") if name in state}
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=bool(settings["add_prefix_space"]), **keep)
 
 
 def _start_and_end(settings: Mapping[str, Any], token_id: Callable[[str], int | None]) -> Any:
@@ -100,7 +101,7 @@ def _fit_bert_normalizer(backend: tokenizers.Tokenizer, settings: Mapping[str, A
     state = json.loads(backend.normalizer.__getstate__())
     backend.normalizer = normalizers.BertNormalizer(
         clean_text=state["clean_text"],
-        handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
-        strip_accents=settings.get("strip_accents"),
-        lowercase=settings.get("do_lower_case", True),
+        handle_chinese_chars=settings.get("tokenize_chinese_chars", state["handle_chinese_chars"]),
+        strip_accents=settings.get("strip_accents", state["strip_accents"]),
+        lowercase=settings.get("do_lower_case", state["lowercase"]),
     )

@@ -15,7 +15,7 @@ from onlooker.hub import split_hub_options
 from onlooker.outputs import BatchFeature
 from onlooker.text.cleanup import clean_up
 from onlooker.text.columns import as_array, as_ids, check_text
-from onlooker.text.families import family_of, fit_pipeline, with_defaults
+from onlooker.text.families import NEWER_GENERIC, family_of, fit_pipeline, with_defaults
 from onlooker.text.limits import NO_LIMIT, Limits, read_limits
 from onlooker.text.loading import read_tokenizer
 from onlooker.text.saving import save_tokenizer
@@ -43,12 +43,16 @@ class Tokenizer(Vocabulary):
     def __init__(
         self,
         backend: tokenizers.Tokenizer,
+        /,  # newer files have a setting of that name
         tokenizer_class: str | None = None,
         added_tokens: Sequence[AddedToken] = (),
         **settings: Any,
     ) -> None:
         self.family = family_of(tokenizer_class)
         settings = with_defaults(self.family, settings)
+        if tokenizer_class == NEWER_GENERIC:
+            tokenizer_class = None
+            settings.setdefault("model_input_names", ["input_ids", "attention_mask"])
         self.backend_tokenizer = backend
         self._lock = threading.Lock()
         for side, saved in (("truncation_side", backend.truncation), ("padding_side", backend.padding)):
