@@ -107,6 +107,7 @@ def test_attributes_are_the_same(ours, reference):
     names += ["additional_special_tokens_ids", "model_input_names", "added_tokens_encoder"]
     for name in names:
         assert getattr(ours, name) == getattr(reference, name), name
+    assert repr(ours.special_tokens_map_extended) == repr(reference.special_tokens_map_extended)
     assert len(ours) == len(reference)
     assert ours.get_vocab() == reference.get_vocab()
     assert {n: repr(t) for n, t in ours.added_tokens_decoder.items()} == {
