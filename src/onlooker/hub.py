@@ -60,7 +60,7 @@ def find_file(
         ModelNotFoundError: there is no such folder, and no such model in the cache or on the hub.
     """
     folder = Path(name_or_path).expanduser()
-    if folder.is_dir():
+    if folder.is_dir() and os.fspath(name_or_path):  # Path("") would be the working directory
         file = folder / filename
         return file if file.is_file() else None
     name = _repo_id(name_or_path)
