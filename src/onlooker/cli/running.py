@@ -24,6 +24,7 @@ class Source:
     dtype: str
     device: str | None
     batch_size: int
+    wants_matching: bool = False  # a checkpoint of the other kind is refused before its weights are read
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Reporting:
 def load(source: Source, quiet: bool) -> Onlooker:
     """The model, with a bar while it loads and a line on how it was loaded."""
     note(f"loading {source.model}", quiet)
+    _writer(source)
     from onlooker.pipeline import Onlooker
 
     with progress(f"loading {source.model}", shown=not quiet, as_bytes=True) as move:
@@ -103,9 +105,7 @@ def _tell(given: Input, error: Exception, telling: Reporting) -> None:
 
 def show_prompts(source: Source, inputs: list[Input], texts: list[str], telling: Reporting) -> int:
     """Show what the model would be given for every image and text; no weights are read."""
-    from onlooker.pipeline import PromptWriter
-
-    writer: PromptWriter = PromptWriter.from_pretrained(source.model, revision=source.revision)
+    writer = _writer(source)
 
     def show(given: Input, prompts: list[Any]) -> None:
         for prompt in prompts:
@@ -118,3 +118,9 @@ def show_prompts(source: Source, inputs: list[Input], texts: list[str], telling:
         return [[writer.show(image, text) for text in texts] for image in images]
 
     return answer_files(inputs, telling, 1, work, show)
+
+
+def _writer(source: Source) -> PromptWriter:
+    from onlooker.pipeline import PromptWriter
+
+    return PromptWriter.from_pretrained(source.model, wants_matching=source.wants_matching, revision=source.revision)

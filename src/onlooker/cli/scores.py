@@ -31,7 +31,7 @@ def match(
     names, last = split_last(files, texts[0] if texts else None, "text", "--text")
     chosen = list(texts) if texts else [last]
     inputs, telling = expand(names), Reporting(as_json, quiet, debug)
-    source = Source(model, revision, dtype, device, batch_size)
+    source = Source(model, revision, dtype, device, batch_size, wants_matching=True)
     if show_prompt:
         return show_prompts(source, inputs, chosen, telling)
     eyes = load(source, quiet)

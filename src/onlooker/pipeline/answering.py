@@ -47,7 +47,7 @@ def write(
         options["generator"] = [torch.Generator(device).manual_seed(seed) for _ in prompts]
     ends = end_tokens(model, options)
     output = model.write(prefix, None, options)
-    start = 1 if writer.is_encoder_decoder else prefix.ids.shape[1]
+    start = 1 if writer.is_encoder_decoder or prefix.ids is None else prefix.ids.shape[1]
     new = output.sequences[:, start:]
     logprobs = _logprobs(output, new)
     rows = zip(new.tolist(), logprobs.tolist())

@@ -58,9 +58,16 @@ def encode_images(
     pending = list(todo.items())
     for start in range(0, len(pending), batch_size):
         chunk = pending[start : start + batch_size]
-        pictures = [load_image(image) for _, image in chunk]
+        pictures = [_picture(image) for _, image in chunk]
         ready |= zip([key for key, _ in chunk], _run(pictures, processor, model, owner))
     return [ready[id(image)] for image in images]
+
+
+def _picture(image: Any) -> np.ndarray:
+    """The image as uint8 [h, w, 3]; what `load_image` made is taken as it is, also when it is one or three high."""
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
+        return image
+    return load_image(image)
 
 
 @torch.no_grad()

@@ -9,6 +9,7 @@ import torch
 from onlooker.auto import AutoConfig
 from onlooker.auto_processing import AutoProcessor
 from onlooker.config import Config
+from onlooker.errors import CheckpointError
 from onlooker.hub import split_hub_options
 from onlooker.models.blip2.generation import Blip2ForConditionalGeneration
 from onlooker.models.blip2.retrieval import Blip2ForImageTextRetrieval
@@ -64,6 +65,24 @@ def compares(config: Config) -> bool:
     if named:
         return any("ImageTextRetrieval" in name for name in named)
     return bool(config.qformer_config.use_qformer_text_input)
+
+
+def check_kind(name: Any, *, is_matching: bool, wants_matching: bool) -> None:
+    """Refuse a checkpoint of the other kind.
+
+    Raises:
+        CheckpointError: it compares images with texts and words were asked for, or the other way about.
+    """
+    if wants_matching and not is_matching:
+        raise CheckpointError(
+            f"match needs the image-text-matching heads (ITM and ITC), and {name} is a checkpoint that writes, without "
+            f"them. Load one of the matching kind, such as Salesforce/blip2-itm-vit-g."
+        )
+    if is_matching and not wants_matching:
+        raise CheckpointError(
+            f"captions, answers and ranking need a language model, and {name} compares images with texts instead. "
+            f"Use match, or load a checkpoint that writes, such as Salesforce/blip2-opt-2.7b."
+        )
 
 
 def describe(name: Any, model: Any, config: Config, dtype: Any) -> str:

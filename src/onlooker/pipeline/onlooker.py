@@ -6,10 +6,9 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from onlooker.errors import CheckpointError
 from onlooker.pipeline.answering import end_tokens, write
 from onlooker.pipeline.encoded import Encoded, encode_images, is_many, is_matching
-from onlooker.pipeline.loading import describe, read_model, read_processor
+from onlooker.pipeline.loading import check_kind, describe, read_model, read_processor
 from onlooker.pipeline.matching import match_texts
 from onlooker.pipeline.prompts import QUESTION, Prompt, PromptWriter, fill
 from onlooker.pipeline.ranking import rank_candidates
@@ -26,24 +25,29 @@ MAX_NEW_TOKENS = 50
 class Onlooker:
     """A checkpoint that is asked about images.
 
-    An image is a path, URL, bytes, file object, Pillow image, array, or what `encode` made of one. Where one image or
-    text is taken, a list gives a list back; an image and a list of questions encodes the image once.
+    An image is a path, URL, bytes, file object, Pillow image, array (uint8 [h, w, 3] is taken as it is), or what
+    `encode` made of one. Where one image or text is taken, a list gives a list back; one image with a list of
+    questions is encoded once.
 
     Args:
         model: `Blip2ForConditionalGeneration` to caption, ask and rank, or `Blip2ForImageTextRetrieval` to match.
         processor: the checkpoint's own.
         batch_size: images or prompts that go through the model at once.
+        name: what to call the checkpoint in messages.
         description: a line on what was loaded and how.
     """
 
-    def __init__(self, model: Any, processor: Any, *, batch_size: int = 8, description: str = "") -> None:
+    def __init__(
+        self, model: Any, processor: Any, *, batch_size: int = 8, name: str = "", description: str = ""
+    ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be 1 or more")
         self.model = model
         self.processor = processor
         self.batch_size = batch_size
         self.description = description
-        self._writer = PromptWriter(processor, model.config)
+        self._name = name or f"this {type(model).__name__}"
+        self._writer = PromptWriter(processor, model.config, is_matching=is_matching(model))
         self._token = object()  # what marks images that this one encoded
 
     @classmethod
@@ -81,7 +85,7 @@ class Onlooker:
         model = read_model(name_or_path, config, dtype=dtype, device=device, device_map=device_map, **options)
         description = describe(name_or_path, model, config, dtype)
         _LOG.info("loaded %s", description)
-        return cls(model, processor, batch_size=batch_size, description=description)
+        return cls(model, processor, batch_size=batch_size, name=str(name_or_path), description=description)
 
     # -- words ----------------------------------------------------------------------------------------------------
 
@@ -112,7 +116,7 @@ class Onlooker:
             CheckpointError: a checkpoint that cannot write.
             ValueError: lists of different lengths, a stream of many, or options that do not fit.
         """
-        self._needs_words()
+        self._check_kind(wants_matching=False)
         stop = (stop,) if isinstance(stop, str) else tuple(stop)
         images, prompts, many = _pairs(image if is_many(image) else self.encode(image), prompt)
         settings = {"max_new_tokens": max_new_tokens, "stop": stop, "seed": seed, **options}
@@ -165,7 +169,7 @@ class Onlooker:
             CheckpointError: a checkpoint that has no language model.
             ValueError: no candidates, one that is there twice, or one without a token.
         """
-        self._needs_words()
+        self._check_kind(wants_matching=False)
         images, questions, many = _pairs(image, question)
         results = [
             rank_candidates(self.model, self._writer, each, fill(template, text), candidates)
@@ -183,11 +187,7 @@ class Onlooker:
             CheckpointError: a checkpoint without matching heads.
             ValueError: no texts.
         """
-        if not is_matching(self.model):
-            raise CheckpointError(
-                f"match needs the image-text-matching heads, and this checkpoint ({type(self.model).__name__}) has a "
-                f"language model instead. Load one of the matching kind, such as Salesforce/blip2-itm-vit-g."
-            )
+        self._check_kind(wants_matching=True)
         wanted = list(texts) if is_many(texts) else [texts]
         results = []
         for each in self._encode(image if is_many(image) else [image]):
@@ -217,13 +217,8 @@ class Onlooker:
             images, processor=self.processor, model=self.model, owner=self._token, batch_size=self.batch_size
         )
 
-    def _needs_words(self) -> None:
-        if is_matching(self.model):
-            raise CheckpointError(
-                f"captions, answers and ranking need a language model, and this checkpoint "
-                f"({type(self.model).__name__}) compares images with texts instead: use match, or load one that "
-                f"writes, such as Salesforce/blip2-opt-2.7b."
-            )
+    def _check_kind(self, *, wants_matching: bool) -> None:
+        check_kind(self._name, is_matching=self._writer.is_matching, wants_matching=wants_matching)
 
     def __repr__(self) -> str:
         return f"Onlooker({self.description or type(self.model).__name__})"

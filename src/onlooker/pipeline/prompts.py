@@ -8,7 +8,7 @@ from typing import Any
 from PIL import Image
 
 from onlooker.config import Config
-from onlooker.pipeline.loading import compares, read_processor
+from onlooker.pipeline.loading import check_kind, compares, read_processor
 
 QUESTION = "Question: {} Answer:"
 
@@ -51,7 +51,7 @@ class Prompt:
             [
                 f"prompt     {self.text}",
                 f"written    {self.written}",
-                f"tokens     {self.num_tokens} = {' + '.join(parts)}",
+                f"tokens     {self.num_tokens}{' = ' + ' + '.join(parts) if len(parts) > 1 else ''}",
                 f"input_ids  {_folded(self.input_ids)}",
                 f"image      {image}",
             ]
@@ -73,22 +73,31 @@ class Prompt:
 class PromptWriter:
     """Turns texts into token ids as the checkpoint wants them; needs its processor and configuration, no weights."""
 
-    def __init__(self, processor: Any, config: Config) -> None:
+    def __init__(self, processor: Any, config: Config, *, is_matching: bool) -> None:
         self.processor = processor
         self.tokenizer = processor.tokenizer
         self.image_token_id: int | None = config.image_token_index
         self.num_query_tokens: int = config.num_query_tokens
         self.is_encoder_decoder = bool(config.get_text_config().is_encoder_decoder)
-        self.is_matching = compares(config)
+        self.is_matching = is_matching  # texts are read by the Q-Former, without placeholders
 
     @classmethod
-    def from_pretrained(cls, name_or_path: Any, **hub_options: Any) -> PromptWriter:
+    def from_pretrained(
+        cls, name_or_path: Any, *, wants_matching: bool | None = None, **hub_options: Any
+    ) -> PromptWriter:
         """Read what a checkpoint says about prompts; its weights are left alone.
+
+        Args:
+            wants_matching: True asks for a checkpoint that compares, False for one that writes; None takes both.
 
         Raises:
             ModelNotFoundError: there is no such checkpoint.
+            CheckpointError: it is of the other kind.
         """
-        return cls(*read_processor(name_or_path, **hub_options))
+        processor, config = read_processor(name_or_path, **hub_options)
+        if wants_matching is not None:
+            check_kind(name_or_path, is_matching=compares(config), wants_matching=wants_matching)
+        return cls(processor, config, is_matching=compares(config))
 
     def ids(self, text: str) -> list[int]:
         """Placeholders and text, as the processor writes them for one image.
