@@ -43,6 +43,10 @@ def test_the_first_axis_wins_where_both_ends_could_be_channels():
     assert (load_image(array) == array.transpose(1, 2, 0)).all()
 
 
+def test_four_rows_are_not_taken_for_alpha():
+    assert load_image(RGB[:4]).shape == (4, 5, 3)
+
+
 def test_alpha_is_put_on_white():
     rgba = np.array([[[10, 20, 30, 0]], [[10, 20, 30, 255]]] * 3, np.uint8)
     assert load_image(rgba)[:2].tolist() == [[[255, 255, 255]], [[10, 20, 30]]]
@@ -57,6 +61,11 @@ def test_the_result_is_a_copy():
 
 def test_bfloat16_tensors_are_read():
     assert (load_image(torch.ones(3, 2, 2, dtype=torch.bfloat16)) == 255).all()
+
+
+def test_sixteen_bits_are_rounded_to_the_nearest_level():
+    levels = np.array([[0, 128, 129, 257, 65406, 65407, 65535]], np.uint16)
+    assert load_image(levels)[0, :, 0].tolist() == [0, 0, 1, 1, 254, 255, 255]
 
 
 def test_booleans_are_black_and_white():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 from pathlib import Path
 
@@ -98,6 +99,16 @@ def test_open_image_turns_but_drops_alpha():
     assert image.mode == "RGB"
     assert image.getpixel((32, 32)) == (0, 255, 52)  # the colour under a pixel of alpha 0
     assert open_image(MEDIA / "exif5_paris.jpg").size == (302, 403)
+
+
+def test_palettes_with_several_transparent_colours_are_read_without_a_warning():
+    image = Image.new("P", (2, 1))
+    image.putpalette([10, 20, 30, 40, 50, 60])
+    image.putpixel((1, 0), 1)
+    file = io.BytesIO()
+    image.save(file, "PNG", transparency=bytes([0, 128]))
+    assert np.asarray(open_image(file.getvalue())).tolist() == [[[10, 20, 30], [40, 50, 60]]]
+    assert load_image(file.getvalue()).tolist() == [[[255, 255, 255], [147, 152, 157]]]  # half of each, half white
 
 
 def test_open_image_gives_pillow_images_back_as_they_are():

@@ -33,7 +33,7 @@ def random_image(rng: np.random.Generator, scaled: bool):
         return random_pillow(rng)
     array = random_array(rng)
     if scaled:
-        array = (array / 255).astype(rng.choice([np.float32, np.float64]))
+        array = rng.random(array.shape).astype(rng.choice([np.float32, np.float64]))  # between the 8-bit levels too
     elif kind in ("int64", "float32"):
         array = array.astype(kind)
     if kind in ("first", "torch"):

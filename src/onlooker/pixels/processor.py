@@ -181,9 +181,7 @@ def _stack_values(
 
 
 def _plain(value: Any) -> Any:
-    """Tuples, arrays and enum members in the form JSON has for them."""
-    if isinstance(value, Image.Resampling):
-        return int(value)
+    """Tuples and arrays in the form JSON has for them."""
     if isinstance(value, (tuple, list)):
         return [_plain(item) for item in value]
     if isinstance(value, (np.ndarray, np.generic)):
