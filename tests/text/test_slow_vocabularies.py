@@ -84,8 +84,11 @@ def test_t5_model_file(tmp_path, legacy):
 def test_t5_model_file_alone(tmp_path):
     spiece(tmp_path)
     ours, slow = agree(tmp_path, transformers.T5Tokenizer)
-    for text in ("fill <extra_id_0> in", "a <extra_id_5>, b"):
+    for text in ("fill <extra_id_0> in", "a <extra_id_5>, b", "<extra_id_0> <extra_id_1>"):
         assert ours.encode(text) == slow.encode(text), text
+    for number, token in slow.added_tokens_decoder.items():
+        if "extra_id" in token.content:
+            assert repr(ours.added_tokens_decoder[number]) == repr(token)
 
 
 @pytest.mark.parametrize("legacy", [True, False])

@@ -166,7 +166,9 @@ def test_a_token_with_a_role_is_special_whatever_its_record_says(tmp_path):
     SAVED["opt"](tmp_path)
     path = tmp_path / "tokenizer_config.json"
     settings = json.loads(path.read_text())
-    settings["added_tokens_decoder"]["1"]["special"] = False
+    settings["added_tokens_decoder"]["400"] = settings["added_tokens_decoder"]["1"] | {"content": "<new>"}
+    for number in ("1", "400"):
+        settings["added_tokens_decoder"][number] |= {"special": False}
     settings["mask_token"] = "<new>"
     path.write_text(json.dumps(settings))
     ours, reference = Tokenizer.from_pretrained(tmp_path), transformers.AutoTokenizer.from_pretrained(tmp_path)
