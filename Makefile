@@ -24,7 +24,7 @@ help:
 	@echo "make bench   measure against the newest transformers, in an environment of its own"
 
 demo: $(VENV)/.base
-	@$(QUIET) $(BIN)/python examples/demo.py
+	@$(QUIET) $(BIN)/python -m examples.demo
 
 test: $(VENV)/.test
 	$(QUIET) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS) $(TESTS)

@@ -1,0 +1,57 @@
+"""The README does what it says: its prompt is printed as written, its Python runs, its commands and files exist."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from examples.demo import demo
+from examples.random_checkpoint import write_checkpoint
+from onlooker.cli import COMMANDS, main
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_the_prompt_in_the_readme_is_what_the_demo_prints(capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert demo() == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(blocks("console")[0])
+    assert "No answer is shown" in printed
+    for shape in ("[1, 257, 1408]", "[1, 32, 2560]", "[1, 43, 50304]"):
+        assert shape in printed and shape in README
+
+
+def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "examples" / "coffee.png", "photo.jpg")  # read by its content, not by its name
+    write_checkpoint("Salesforce/blip2-opt-2.7b", image_size=28, num_query_tokens=4)
+    (code,) = blocks("python")
+    exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out.count("\n") >= 4
+
+
+@pytest.mark.parametrize("line", re.findall(r"^\| `onlooker ([^`]*)`", README, re.MULTILINE))
+def test_the_commands_of_the_readme_are_understood(line, tmp_path, monkeypatch, capsys):
+    import shlex
+
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(line)
+    assert words[0] in COMMANDS
+    if words[0] != "fetch":
+        # Understood: it gets as far as looking for the model.
+        assert main([*words, "--model", "no/such/folder"]) == 1
+        assert "no/such/folder" in capsys.readouterr().err
+
+
+def test_the_files_that_the_readme_names_are_there():
+    for name in re.findall(r"`((?:docs|examples)/[^`]*)`|\((examples/[^)]*)\)", README):
+        assert (ROOT / (name[0] or name[1])).is_file(), name
