@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -133,23 +134,28 @@ def _has_own_head(model: Any, found: Match) -> bool:
 
 def _dtype_plan(model: Any, request: Request, *, is_quantized: bool) -> DtypePlan:
     wanted = request.dtype
-    keep: dict[str, Any] = {"keep_in_fp32": model.keep_in_fp32(torch.float16)}
-    if is_quantized:  # the reference then keeps the same parts in float32 beside bfloat16 too
-        keep["keep_beside"] = (torch.float16, torch.bfloat16)
+    keep = {torch.float16: model.keep_in_fp32(torch.float16)}
+    if is_quantized:  # the reference then keeps its Q-Former in float32 beside bfloat16 too
+        keep[torch.bfloat16] = [pattern for pattern in keep[torch.float16] if not _is_of_t5(pattern, model)]
     if wanted is None:  # bitsandbytes computes in float16, and so does the reference then
         wanted = torch.float16 if is_quantized else torch.float32
     if isinstance(wanted, str) and wanted == "auto":
         default = model.config.torch_dtype
-        return DtypePlan(default, **keep)
+        return DtypePlan(default, keep_in_fp32=keep)
     if isinstance(wanted, str):
         device = _main_device(request.device_map) if wanted in POLICIES else torch.device("cpu")
         wanted = model.dtype_policy(wanted, device)
     if isinstance(wanted, Mapping):
         wanted = parse_mapping(wanted, list(model.state_dict()))
-        return DtypePlan(torch.float32, wanted, **keep)
+        return DtypePlan(torch.float32, wanted, keep_in_fp32=keep)
     if not isinstance(wanted, torch.dtype) or not wanted.is_floating_point:
         raise ValueError(f"dtype {wanted!r} is no floating-point type; give one such as torch.bfloat16, or its name.")
-    return DtypePlan(wanted, **keep)
+    return DtypePlan(wanted, keep_in_fp32=keep)
+
+
+def _is_of_t5(pattern: str, model: nn.Module) -> bool:
+    layers = (path for path, module in model.named_modules() if isinstance(module, Float32Linear))
+    return any(re.search(pattern, f"{path}.weight") for path in layers)
 
 
 def _main_device(device_map: Any) -> torch.device:

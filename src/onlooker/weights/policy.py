@@ -34,8 +34,8 @@ class DtypePlan:
 
     default: torch.dtype | None = torch.float32  # None: as stored
     by_prefix: Mapping[str, torch.dtype] = field(default_factory=dict)
-    keep_in_fp32: tuple[str, ...] = ()  # regexes, searched in names
-    keep_beside: tuple[torch.dtype, ...] = (torch.float16,)  # what a tensor would become for keep_in_fp32 to count
+    #: dtype -> regexes, searched in the names of tensors that would get it: these stay float32
+    keep_in_fp32: Mapping[torch.dtype, Sequence[str]] = field(default_factory=dict)
 
     def dtype_of(self, name: str, stored: torch.dtype) -> torch.dtype:
         """The dtype for a tensor that is stored as `stored`; integers stay what they are."""
@@ -45,10 +45,11 @@ class DtypePlan:
         parts = [prefix for prefix in self.by_prefix if prefix == "" or name == prefix or name.startswith(prefix + ".")]
         if parts:
             wanted = self.by_prefix[max(parts, key=len)]
-        return torch.float32 if wanted in self.keep_beside and self.keeps_fp32(name) else wanted
+        return torch.float32 if self.keeps_fp32(name, wanted) else wanted
 
-    def keeps_fp32(self, name: str) -> bool:
-        return any(re.search(pattern, name) for pattern in self.keep_in_fp32)
+    def keeps_fp32(self, name: str, beside: torch.dtype = torch.float16) -> bool:
+        """Whether a tensor stays float32 in a model of another dtype."""
+        return any(re.search(pattern, name) for pattern in self.keep_in_fp32.get(beside, ()))
 
 
 def parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
