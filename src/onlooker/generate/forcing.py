@@ -65,4 +65,5 @@ class GrowEos:
         if steps <= 0:
             return scores
         index = self.tokens.within(scores)
-        return scores.index_add_(1, index, scores[:, index].abs() * (self.factor**steps - 1))
+        growth = scores[:, index].abs() * (self.factor**steps - 1)
+        return scores.index_add_(1, index, growth.masked_fill_(growth.isinf(), 0))  # a forbidden end stays so
