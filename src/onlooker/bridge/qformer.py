@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from onlooker.bridge.config import Blip2QFormerConfig
 from onlooker.nn.activations import activation
-from onlooker.nn.attend import attend
+from onlooker.nn.attend import attend, split_heads
+from onlooker.nn.dropout import drop
 from onlooker.nn.recompute import LayerStack
 from onlooker.outputs import ModelOutput
 
@@ -48,7 +49,7 @@ class QFormerHeads(nn.Module):
         self, x: Tensor, source: Tensor, mask: Tensor | None, head_mask: Tensor | None, need_weights: bool
     ) -> tuple[Tensor, Tensor | None]:
         q, k, v = (
-            project(states).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # [B, H, T or S, K]
+            split_heads(project(states), self.num_heads)  # [B, H, T or S, K]
             for project, states in ((self.query, x), (self.key, source), (self.value, source))
         )
         if self.distances != "absolute":
@@ -83,10 +84,10 @@ class ResidualNorm(nn.Module):
         super().__init__()
         self.dense = nn.Linear(input_size, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = config.hidden_dropout_prob
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
-        return self.LayerNorm(self.dropout(self.dense(x)) + residual)
+        return self.LayerNorm(drop(self.dense(x), self.dropout, self.training) + residual)
 
 
 class QFormerAttention(nn.Module):

@@ -9,8 +9,9 @@ from onlooker.language.config import OPTConfig
 from onlooker.language.decoder import CausalLM
 from onlooker.language.outputs import StackOutput
 from onlooker.nn.activations import activation
-from onlooker.nn.attend import attend
+from onlooker.nn.attend import attend, split_heads
 from onlooker.nn.cache import KVCache
+from onlooker.nn.dropout import drop
 from onlooker.nn.initialize import init_normal
 from onlooker.nn.recompute import LayerStack
 
@@ -44,8 +45,7 @@ class OPTAttention(nn.Module):
         self, x: Tensor, mask: Tensor | None, is_causal: bool, cache: KVCache | None, need_weights: bool
     ) -> tuple[Tensor, Tensor | None]:
         q, k, v = (
-            project(x).unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # [B, H, T, K]
-            for project in (self.q_proj, self.k_proj, self.v_proj)
+            split_heads(project(x), self.num_heads) for project in (self.q_proj, self.k_proj, self.v_proj)
         )
         if cache is not None:
             k, v = cache.append(self.layer, k, v)
@@ -68,7 +68,7 @@ class OPTLayer(nn.Module):
     def __init__(self, config: OPTConfig, layer: int) -> None:
         super().__init__()
         self.norm_before = config.do_layer_norm_before
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = config.dropout
         self.act = activation(config.activation_function)
         affine = config.layer_norm_elementwise_affine
         self.self_attn = OPTAttention(config, layer)
@@ -82,11 +82,11 @@ class OPTLayer(nn.Module):
     ) -> tuple[Tensor, Tensor | None]:
         branch = self.self_attn_layer_norm(x) if self.norm_before else x
         branch, weights = self.self_attn(branch, mask, is_causal, cache, need_weights)
-        x = x + self.dropout(branch)
+        x = x + drop(branch, self.dropout, self.training)
         if not self.norm_before:
             x = self.self_attn_layer_norm(x)
         branch = self.final_layer_norm(x) if self.norm_before else x
-        x = x + self.dropout(self.fc2(self.act(self.fc1(branch))))
+        x = x + drop(self.fc2(self.act(self.fc1(branch))), self.dropout, self.training)
         return x if self.norm_before else self.final_layer_norm(x), weights
 
 
@@ -94,7 +94,7 @@ class OPTDecoder(LayerStack):
     def __init__(self, config: OPTConfig) -> None:
         super().__init__()
         width = config.word_embed_proj_dim or config.hidden_size
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = config.dropout
         self.layerdrop = config.layerdrop
         self.embed_tokens = nn.Embedding(config.vocab_size, width, config.pad_token_id)
         self.embed_positions = OPTPositions(config.max_position_embeddings, config.hidden_size)
@@ -120,7 +120,8 @@ class OPTDecoder(LayerStack):
     ) -> StackOutput:
         if self.project_in is not None:
             inputs_embeds = self.project_in(inputs_embeds)
-        x = self.dropout(inputs_embeds + self.embed_positions(position_ids).to(inputs_embeds.device))
+        positions = self.embed_positions(position_ids).to(inputs_embeds.device)
+        x = drop(inputs_embeds + positions, self.dropout, self.training)
         states, attentions = [], []
         for layer in self.layers:
             if keep_states:

@@ -41,6 +41,7 @@ class T5Decoding:
         self._ends = self.lengths.clone()
         length = self._ids.shape[1]
         self._cache = CrossCache(len(model.decoder.block), capacity=length + max_new_tokens) if use_cache else None
+        self._bias = self._bias_by_distance(length + max_new_tokens)
         self._run(self._ids)
         if self._cache is not None:
             self._cache.self_attention.advance(length)
@@ -60,16 +61,27 @@ class T5Decoding:
             return self._step_uncached(token_ids)
         model, cache = self._model, self._cache.self_attention
         embeds = model.shared(token_ids[:, None])
-        keys = torch.arange(cache.length + 1, device=embeds.device)[None]
-        queries = keys[:, -1:] if cache.row_lengths is None else cache.row_lengths[:, None]
-        mask, hidden = model.decoder.bias(queries, keys), cache.step_mask(embeds.dtype)
-        states = model.decoder(
-            embeds, mask if hidden is None else mask + hidden, self._source, self._source_mask, self._cache
-        )
+        states = model.decoder(embeds, self._step_mask(embeds.dtype), self._source, self._source_mask, self._cache)
         cache.advance(1)
         self.hidden = states.last_hidden_state
         self.logits = model.head(self.hidden[:, 0])
         return self.logits
+
+    def _bias_by_distance(self, capacity: int) -> Tensor:
+        """[1, H, 1, capacity] what the last of `capacity` positions adds to the scores of each."""
+        index = torch.arange(capacity, device=self._ids.device)[None]
+        return self._model.decoder.bias(index[:, -1:], index)
+
+    def _step_mask(self, dtype: torch.dtype) -> Tensor:
+        """Bias of the next position of every row, and what hides the columns behind the end of shorter rows."""
+        cache, capacity = self._cache.self_attention, self._bias.shape[-1]
+        end = cache.length + 1
+        hidden = cache.step_mask(dtype)
+        if hidden is None:
+            return self._bias[..., capacity - end :]
+        columns = torch.arange(end, device=self._bias.device) + (capacity - 1 - cache.row_lengths[:, None])
+        bias = self._bias[0, :, 0, columns.clamp(max=capacity - 1)]  # [H, B, end]
+        return bias.transpose(0, 1)[:, :, None] + hidden
 
     def _step_uncached(self, token_ids: Tensor) -> Tensor:
         self._ids = torch.cat([self._ids, torch.zeros_like(self._ids[:, :1])], dim=1)

@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from onlooker.language.config import T5Config
 from onlooker.language.outputs import StackOutput
 from onlooker.nn.activations import activation
-from onlooker.nn.attend import attend
+from onlooker.nn.attend import attend, split_heads
 from onlooker.nn.cache import CrossCache
+from onlooker.nn.dropout import drop
 from onlooker.nn.norm import RMSNorm
 from onlooker.nn.recompute import LayerStack
 
@@ -80,7 +81,7 @@ class T5Attention(nn.Module):
         return self.relative_attention_bias(bucket).permute(0, 3, 1, 2)
 
     def heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)  # [B, H, T, K]
+        return split_heads(x, self.num_heads)  # [B, H, T, K]
 
     def forward(
         self, x: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, need_weights: bool
@@ -104,7 +105,7 @@ class T5SelfAttention(nn.Module):
         self.layer = layer
         self.SelfAttention = T5Attention(config, has_bias=layer == 0, is_causal=is_causal)
         self.layer_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
-        self.dropout = nn.Dropout(config.dropout_rate)
+        self.dropout = config.dropout_rate
 
     def forward(
         self, x: Tensor, mask: Tensor | None, cache: CrossCache | None, need_weights: bool
@@ -114,7 +115,7 @@ class T5SelfAttention(nn.Module):
         if cache is not None:
             k, v = cache.self_attention.append(self.layer, k, v)
         out, weights = attention(normed, k, v, mask, need_weights)
-        return x + self.dropout(out), weights
+        return x + drop(out, self.dropout, self.training), weights
 
 
 class T5CrossAttention(nn.Module):
@@ -123,7 +124,7 @@ class T5CrossAttention(nn.Module):
         self.layer = layer
         self.EncDecAttention = T5Attention(config)
         self.layer_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
-        self.dropout = nn.Dropout(config.dropout_rate)
+        self.dropout = config.dropout_rate
 
     def forward(
         self, x: Tensor, source: Tensor, mask: Tensor | None, cache: CrossCache | None, need_weights: bool
@@ -135,7 +136,7 @@ class T5CrossAttention(nn.Module):
             if cache is not None:
                 cache.cross[self.layer] = pair
         out, weights = attention(self.layer_norm(x), *pair, mask, need_weights)
-        return x + self.dropout(out), weights
+        return x + drop(out, self.dropout, self.training), weights
 
 
 class T5DenseReluDense(nn.Module):
@@ -150,12 +151,12 @@ class T5DenseReluDense(nn.Module):
         else:
             self.wi = nn.Linear(config.d_model, config.d_ff, bias=False)
         self.wo = Float32Linear(config.d_ff, config.d_model, bias=False)
-        self.dropout = nn.Dropout(config.dropout_rate)
+        self.dropout = config.dropout_rate
         self.act = activation(config.dense_act_fn or "relu")
 
     def forward(self, x: Tensor) -> Tensor:
         inner = self.act(self.wi_0(x)) * self.wi_1(x) if self.is_gated else self.act(self.wi(x))
-        return self.wo(self.dropout(inner))
+        return self.wo(drop(inner, self.dropout, self.training))
 
 
 class T5FeedForward(nn.Module):
@@ -163,10 +164,10 @@ class T5FeedForward(nn.Module):
         super().__init__()
         self.DenseReluDense = T5DenseReluDense(config)
         self.layer_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
-        self.dropout = nn.Dropout(config.dropout_rate)
+        self.dropout = config.dropout_rate
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.dropout(self.DenseReluDense(self.layer_norm(x)))
+        return x + drop(self.DenseReluDense(self.layer_norm(x)), self.dropout, self.training)
 
 
 class T5Block(nn.Module):
@@ -212,7 +213,7 @@ class T5Stack(LayerStack):
         self.embed_tokens = embed_tokens
         self.block = nn.ModuleList(T5Block(config, i, is_decoder) for i in range(count or 0))
         self.final_layer_norm = RMSNorm(config.d_model, config.layer_norm_epsilon)
-        self.dropout = nn.Dropout(config.dropout_rate)
+        self.dropout = config.dropout_rate
 
     def bias(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
         """The relative bias that all layers share."""
@@ -235,7 +236,7 @@ class T5Stack(LayerStack):
             mask: bias and padding added together, [B or 1, H, T, S].
             source: what the encoder gave, for the decoder; `source_mask` hides its pads.
         """
-        x = self.dropout(inputs_embeds)
+        x = drop(inputs_embeds, self.dropout, self.training)
         states, attentions, cross_attentions = [x], [], []
         for block in self.block:
             x, weights, cross = self.run_layer(block, x, mask, source, source_mask, cache, need_weights)
@@ -245,7 +246,7 @@ class T5Stack(LayerStack):
                 attentions.append(weights)
                 if cross is not None:
                     cross_attentions.append(cross)
-        x = self.dropout(self.final_layer_norm(x))
+        x = drop(self.final_layer_norm(x), self.dropout, self.training)
         return StackOutput(
             x,
             (*states[:-1], x) if keep_states else None,

@@ -46,12 +46,17 @@ def attend(
         return _join(out), weights if need_weights else None
     if implementation == "flash_attention_2" and mask is None:
         return _flash(q, k, v, is_causal, scale, dropout).flatten(2), None
-    if q.shape[2] == 1 and q.device.type == "cpu" and not dropout:
+    if q.shape[2] == 1 and q.device.type == "cpu" and q.dtype != torch.float32 and not dropout:
         return _join(_one_query(q, k, v, mask, scale)), None
     out = F.scaled_dot_product_attention(
         q, k, v, mask, dropout_p=dropout, is_causal=is_causal, scale=scale, enable_gqa=k.shape[1] != q.shape[1]
     )
     return _join(out), None
+
+
+def split_heads(x: Tensor, num_heads: int) -> Tensor:
+    """[B, T, H * K] -> [B, H, T, K]."""
+    return x.view(*x.shape[:2], num_heads, -1).transpose(1, 2)
 
 
 def _join(out: Tensor) -> Tensor:
@@ -84,7 +89,7 @@ def _eager(
 
 
 def _one_query(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: float) -> Tensor:
-    """One position against a long cache: two batched products beat the fused kernel on a CPU."""
+    """One position against a long cache: in half precision two batched products beat the fused kernel on a CPU."""
     batch, heads, _, width = q.shape
     kv_heads, length = k.shape[1:3]
     grouped = (q * scale).view(batch, kv_heads, heads // kv_heads, width)

@@ -35,14 +35,14 @@ class KVCache:
             keys, values = _roomy(keys, 2 * end), _roomy(values, 2 * end)
             self.keys[layer], self.values[layer] = keys, values
         if self.row_lengths is None:
-            keys[:, :, self.length : end] = k
-            values[:, :, self.length : end] = v
+            keys.narrow(2, self.length, k.shape[2]).copy_(k)
+            values.narrow(2, self.length, v.shape[2]).copy_(v)
         else:
             rows = torch.arange(len(k), device=k.device)
             columns = self.row_lengths.to(k.device)
             keys[rows, :, columns] = k[:, :, 0]
             values[rows, :, columns] = v[:, :, 0]
-        return keys[:, :, :end], values[:, :, :end]
+        return keys.narrow(2, 0, end), values.narrow(2, 0, end)
 
     def advance(self, count: int) -> None:
         """All layers have appended `count` positions."""

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from onlooker.bridge.config import Blip2QFormerConfig
 from onlooker.bridge.qformer import QFormerEncoder, QFormerOutput, head_masks
+from onlooker.nn.dropout import drop
 from onlooker.nn.initialize import init_normal
 from onlooker.nn.masks import padding_mask
 from onlooker.outputs import output_options
@@ -35,7 +36,7 @@ class QFormer(nn.Module):
         super().__init__()
         self.config = config
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.dropout = nn.Dropout(config.hidden_dropout_prob)
+        self.dropout = config.hidden_dropout_prob
         self.encoder = QFormerEncoder(config, has_text=config.use_qformer_text_input)
         init_normal(self, config.initializer_range)
 
@@ -71,7 +72,8 @@ class QFormer(nn.Module):
         need_weights, keep_states, as_record = output_options(
             self.config, output_attentions, output_hidden_states, return_dict
         )
-        x = self.dropout(self.layernorm(query_embeds.to(self.layernorm.weight.dtype)))
+        x = self.layernorm(query_embeds.to(self.layernorm.weight.dtype))
+        x = drop(x, self.dropout, self.training)
         source_mask = None
         if encoder_hidden_states is not None:
             encoder_hidden_states = encoder_hidden_states.to(x.dtype)
