@@ -6,41 +6,60 @@ import torch
 from torch import Tensor
 
 
-def scatter_rows(inputs_embeds: Tensor, placeholders: Tensor, features: Tensor, what: str = "<image>") -> Tensor:
+def scatter_rows(
+    inputs_embeds: Tensor, placeholders: Tensor, features: Tensor, counts: list[int], what: str = "<image>"
+) -> Tensor:
     """Write every row's visual features over its placeholder tokens, in order.
 
     Args:
         inputs_embeds: [B, T, D]; left as it is, a new tensor comes back.
         placeholders: [B, T], True where a feature goes.
-        features: [B, Q, D].
+        features: [sum of counts, D], row after row.
+        counts: features of each row, B of them.
         what: name of the placeholder token, for the message.
 
     Raises:
         ValueError: a row has another number of placeholders than features, or rows differ in number.
     """
-    if len(features) != len(inputs_embeds):
-        raise ValueError(
-            f"{len(features)} pictures for {len(inputs_embeds)} prompts: this family takes one picture for each prompt. "
-            f"Give as many prompts as pictures, and ask about several pictures one by one."
-        )
-    wanted = placeholders.sum(1)
-    if not inputs_embeds.is_meta and bool((wanted != features.shape[1]).any()):
-        row = int((wanted != features.shape[1]).nonzero()[0])
-        raise ValueError(
-            f"row {row} of the batch has {int(wanted[row])} {what} tokens, and its picture gives {features.shape[1]} features. "
-            f"Let the processor write the placeholders (its num_query_tokens must be {features.shape[1]}), and check that "
-            f"truncation did not cut them."
-        )
+    check_rows(inputs_embeds, counts)
+    if not inputs_embeds.is_meta:
+        for row, (places, count) in enumerate(zip(placeholders.sum(1).tolist(), counts)):
+            if places != count:
+                raise ValueError(
+                    f"row {row} of the batch has {places} {what} tokens, and its picture or clip gives {count} features. "
+                    f"Let the processor write the placeholders (its num_query_tokens must be the model's), and check "
+                    f"that truncation did not cut them."
+                )
     return inputs_embeds.masked_scatter(placeholders[..., None], features.to(inputs_embeds.dtype))
 
 
-def prepend(inputs_embeds: Tensor, attention_mask: Tensor, features: Tensor) -> tuple[Tensor, Tensor]:
+def prepend(
+    inputs_embeds: Tensor, attention_mask: Tensor, features: Tensor, counts: list[int]
+) -> tuple[Tensor, Tensor]:
     """Put the features in front of every row, as checkpoints without a placeholder token want it.
+
+    Rows with fewer features than others are padded in front.
 
     Raises:
         ValueError: rows differ in number.
     """
-    if len(features) != len(inputs_embeds):
-        raise ValueError(f"{len(features)} pictures for {len(inputs_embeds)} prompts: give one prompt for each picture")
-    ones = attention_mask.new_ones(features.shape[:2])
-    return torch.cat([features.to(inputs_embeds.dtype), inputs_embeds], dim=1), torch.cat([ones, attention_mask], dim=1)
+    check_rows(inputs_embeds, counts)
+    longest = max(counts)
+    blocks = inputs_embeds.new_zeros(len(counts), longest, inputs_embeds.shape[-1])
+    mask = attention_mask.new_zeros(len(counts), longest)
+    for row, block in enumerate(features.to(inputs_embeds.dtype).split(counts)):
+        blocks[row, longest - len(block) :] = block
+        mask[row, longest - len(block) :] = 1
+    return torch.cat([blocks, inputs_embeds], dim=1), torch.cat([mask, attention_mask], dim=1)
+
+
+def check_rows(inputs_embeds: Tensor, counts: list[int]) -> None:
+    """
+    Raises:
+        ValueError: there are not as many prompts as pictures or clips.
+    """
+    if len(counts) != len(inputs_embeds):
+        raise ValueError(
+            f"{len(counts)} pictures for {len(inputs_embeds)} prompts: this family takes one picture or clip for each "
+            f"prompt. Give as many prompts as pictures, and ask about several pictures one by one."
+        )

@@ -20,11 +20,12 @@ def make_prefix(model: Any, writer: PromptWriter, images: Sequence[Encoded], pro
     """Write every prompt, padded on the left, with its image's visual tokens in place."""
     device = model.get_input_embeddings().weight.device
     ids, mask = left_padded([writer.ids(prompt) for prompt in prompts], device)
-    features = torch.stack([image.features for image in images]).to(device)
+    features = torch.cat([image.features for image in images]).to(device)
+    counts = [len(image.features) for image in images]
     if writer.image_token_id is None:  # an old file: no token keeps a place, the features go in front
-        embeds, whole_mask = prepend(model.get_input_embeddings()(ids), mask, features)
+        embeds, whole_mask = prepend(model.get_input_embeddings()(ids), mask, features, counts)
     else:
-        embeds, whole_mask = model.merge(features, ids, mask, None)
+        embeds, whole_mask = model.merge(features, counts, ids, mask, None)
     return ModelPrompt(embeds, whole_mask, ids, mask)
 
 
