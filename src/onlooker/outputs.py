@@ -8,11 +8,21 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
+    from typing_extensions import Self, dataclass_transform
 
     from onlooker.config import Config
+else:
+
+    def dataclass_transform(**options: Any) -> Callable[[type], type]:
+        """Python 3.10 does not have it yet, and only a type checker asks."""
+        return lambda cls: cls
 
 
+#: The default of a field that is always filled. (It needs one, because fields before it may be left out.)
+FILLED: Any = None
+
+
+@dataclass_transform(eq_default=False)
 class ModelOutput(OrderedDict[str, Any]):
     """An ordered record: `out.logits`, `out["logits"]` and `out[0]`; fields that are None are not there.
 

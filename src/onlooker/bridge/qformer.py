@@ -14,14 +14,14 @@ from onlooker.nn.activations import activation
 from onlooker.nn.attend import attend, split_heads
 from onlooker.nn.dropout import drop
 from onlooker.nn.recompute import LayerStack
-from onlooker.outputs import ModelOutput
+from onlooker.outputs import FILLED, ModelOutput
 
 
 class QFormerOutput(ModelOutput):
     """Query features [B, T, D], the first of them, and what was asked for per layer."""
 
-    last_hidden_state: Tensor | None = None
-    pooler_output: Tensor | None = None
+    last_hidden_state: Tensor = FILLED
+    pooler_output: Tensor = FILLED
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
     cross_attentions: tuple[Tensor, ...] | None = None

@@ -13,15 +13,15 @@ from onlooker.nn.activations import activation
 from onlooker.nn.attend import attend
 from onlooker.nn.initialize import init_normal, without_values
 from onlooker.nn.recompute import LayerStack
-from onlooker.outputs import ModelOutput, output_options
+from onlooker.outputs import FILLED, ModelOutput, output_options
 from onlooker.vision.config import Blip2VisionConfig
 
 
 class VisionOutput(ModelOutput):
     """Features of a vision tower: [N, 1 + P, D], the class token [N, D], and what was asked for per layer."""
 
-    last_hidden_state: Tensor | None = None
-    pooler_output: Tensor | None = None
+    last_hidden_state: Tensor = FILLED
+    pooler_output: Tensor = FILLED
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
 

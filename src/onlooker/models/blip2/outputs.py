@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from onlooker.outputs import ModelOutput, UnpackingOutput
+from onlooker.outputs import FILLED, ModelOutput, UnpackingOutput
 
 
 class Blip2ForConditionalGenerationModelOutput(ModelOutput):
     """Loss, logits [B, T, V] and the records of the three parts."""
 
     loss: Tensor | None = None
-    logits: Tensor | None = None
+    logits: Tensor = FILLED
     vision_outputs: ModelOutput | None = None
     qformer_outputs: ModelOutput | None = None
     language_model_outputs: ModelOutput | None = None
@@ -20,19 +20,19 @@ class Blip2ForConditionalGenerationModelOutput(ModelOutput):
 class Blip2ImageFeatures(UnpackingOutput):
     """Visual tokens [B, Q, D of the language model], and the records of the two parts that made them."""
 
-    pooler_output: Tensor | None = None
-    vision_outputs: ModelOutput | None = None
-    qformer_outputs: ModelOutput | None = None
+    pooler_output: Tensor = FILLED
+    vision_outputs: ModelOutput = FILLED
+    qformer_outputs: ModelOutput = FILLED
 
 
 class Blip2ImageTextMatchingModelOutput(ModelOutput):
     """Scores of pictures against texts, and what they were made from."""
 
     loss: Tensor | None = None
-    logits_per_image: Tensor | None = None
-    logits_per_text: Tensor | None = None
-    text_embeds: Tensor | None = None
-    image_embeds: Tensor | None = None
+    logits_per_image: Tensor = FILLED
+    logits_per_text: Tensor = FILLED
+    text_embeds: Tensor = FILLED
+    image_embeds: Tensor = FILLED
     text_model_output: ModelOutput | None = None
     vision_model_output: ModelOutput | None = None
 
@@ -40,8 +40,8 @@ class Blip2ImageTextMatchingModelOutput(ModelOutput):
 class Blip2TextModelOutput(ModelOutput):
     """Text embeddings [B, T, d] of every position, normalised."""
 
-    text_embeds: Tensor | None = None
-    last_hidden_state: Tensor | None = None
+    text_embeds: Tensor = FILLED
+    last_hidden_state: Tensor = FILLED
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
 
@@ -49,7 +49,7 @@ class Blip2TextModelOutput(ModelOutput):
 class Blip2VisionModelOutput(ModelOutput):
     """Picture embeddings [B, Q, d], normalised."""
 
-    image_embeds: Tensor | None = None
-    last_hidden_state: Tensor | None = None
+    image_embeds: Tensor = FILLED
+    last_hidden_state: Tensor = FILLED
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
