@@ -93,14 +93,41 @@ def t5_config(rng: random.Random, **overrides: Any) -> dict[str, Any]:
     return values | overrides
 
 
+def llama_config(rng: random.Random, **overrides: Any) -> dict[str, Any]:
+    kv_heads, groups = rng.choice([1, 2]), rng.choice([1, 2, 3])
+    heads = kv_heads * groups
+    values = {
+        "model_type": "llama",
+        "vocab_size": VOCAB,
+        "hidden_size": heads * rng.choice([4, 8]),
+        "intermediate_size": rng.choice([16, 24]),
+        "num_hidden_layers": rng.choice([1, 2, 3]),
+        "num_attention_heads": heads,
+        "num_key_value_heads": kv_heads,
+        "max_position_embeddings": 64,
+        "rms_norm_eps": rng.choice([1e-6, 1e-5]),
+        "rope_theta": rng.choice([10000.0, 500.0]),
+        "attention_bias": rng.choice([True, False]),
+        "mlp_bias": rng.choice([True, False]),
+        "initializer_range": 0.5,
+        "bos_token_id": 2,
+        "eos_token_id": 3,
+        "pad_token_id": 1,
+    }
+    return values | overrides
+
+
+TEXTS = {"opt": opt_config, "t5": t5_config, "llama": llama_config}
+
+
 def blip2_config(seed: int, text: str | None = None, **overrides: Any) -> dict[str, Any]:
-    """The dictionary of a whole BLIP-2; `text` is "opt" or "t5", drawn when not given."""
+    """The dictionary of a whole BLIP-2; `text` is a key of TEXTS, "opt" or "t5" when not given."""
     rng = random.Random(seed)
     text = text or rng.choice(["opt", "t5"])
     values = {
         "vision_config": vision_config(rng),
         "qformer_config": qformer_config(rng),
-        "text_config": opt_config(rng) if text == "opt" else t5_config(rng),
+        "text_config": TEXTS[text](rng),
         "num_query_tokens": rng.choice([1, 3, 5]),
         "image_text_hidden_size": rng.choice([8, 12]),
         "image_token_index": IMAGE_TOKEN,

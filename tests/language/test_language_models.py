@@ -1,4 +1,4 @@
-"""OPT and T5 against transformers on random tiny configurations, and against themselves: cached, padded, batched."""
+"""OPT, LLaMA and T5 against transformers on random tiny configurations, and against themselves: cached, padded, batched."""
 
 import random
 
@@ -6,11 +6,12 @@ import pytest
 import torch
 import transformers
 
-from onlooker.language.config import OPTConfig, T5Config
+from onlooker.language.config import LlamaConfig, OPTConfig, T5Config
+from onlooker.language.llama import LlamaLanguageModel
 from onlooker.language.opt import OPTLanguageModel
 from onlooker.language.t5 import T5LanguageModel
 from tests.compare import assert_close, assert_records_close
-from tests.tiny import VOCAB, opt_config, randomize, t5_config
+from tests.tiny import VOCAB, llama_config, opt_config, randomize, t5_config
 
 SEEDS = range(8)
 
@@ -33,13 +34,26 @@ def t5_pair(seed: int, **overrides):
     return ours, theirs
 
 
+def llama_pair(seed: int, **overrides):
+    values = llama_config(random.Random(seed), **overrides)
+    theirs = transformers.LlamaForCausalLM(transformers.LlamaConfig(**values, attn_implementation="eager")).eval()
+    randomize(theirs, seed)
+    ours = LlamaLanguageModel(LlamaConfig(**values)).eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    return ours, theirs
+
+
+DECODERS = {"opt": opt_pair, "llama": llama_pair}
+
+
 def words(rows: int, length: int, seed: int = 0) -> torch.Tensor:
     return torch.randint(4, VOCAB, (rows, length), generator=torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_opt_gives_the_logits_states_and_weights_of_the_reference(seed):
-    ours, theirs = opt_pair(seed)
+@pytest.mark.parametrize("kind", DECODERS)
+def test_decoders_give_the_logits_states_and_weights_of_the_reference(kind, seed):
+    ours, theirs = DECODERS[kind](seed)
     ids = words(3, 7, seed)
     options = {"labels": ids, "output_hidden_states": True, "output_attentions": True}
     names = ("loss", "logits", "hidden_states", "attentions")
@@ -47,11 +61,53 @@ def test_opt_gives_the_logits_states_and_weights_of_the_reference(seed):
 
 
 @pytest.mark.parametrize("seed", SEEDS)
-def test_opt_under_left_padding_gives_the_logits_of_the_reference(seed):
-    ours, theirs = opt_pair(seed)
+@pytest.mark.parametrize("kind", DECODERS)
+def test_decoders_under_left_padding_give_the_logits_of_the_reference(kind, seed):
+    ours, theirs = DECODERS[kind](seed)
     ids, mask = words(2, 7, seed), torch.ones(2, 7, dtype=torch.long)
     mask[1, :3] = 0
-    assert_close(ours(ids, mask).logits, theirs(ids, attention_mask=mask).logits, keep=mask)
+    # The reference counts LLaMA's positions over pads in a plain forward; here they follow the mask.
+    options = {} if kind == "opt" else {"position_ids": (mask.cumsum(1) - 1).clamp(min=0)}
+    assert_close(ours(ids, mask).logits, theirs(ids, attention_mask=mask, **options).logits, keep=mask)
+
+
+SCALINGS = {
+    "linear": {"rope_type": "linear", "factor": 2.5},
+    "older key": {"type": "linear", "factor": 4.0},
+    "dynamic": {"rope_type": "dynamic", "factor": 2.0},
+    "yarn": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16},
+    "yarn, scaled": {"rope_type": "yarn", "factor": 4.0, "mscale": 0.7, "mscale_all_dim": 0.4, "beta_fast": 8},
+    "llama3": {
+        "rope_type": "llama3",
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 16,
+    },
+}
+
+
+@pytest.mark.parametrize("name", SCALINGS)
+def test_stretched_positions_of_llama_match_the_reference(name):
+    shape = {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 24}
+    ours, theirs = llama_pair(1, rope_scaling=SCALINGS[name], **shape)
+    plain, _ = llama_pair(1, **shape)
+    ids = words(2, 40)
+    assert_close(ours(ids).logits, theirs(ids).logits)
+    assert (ours(ids).logits - plain(ids).logits).abs().max() > 1e-3
+
+
+def test_unknown_stretches_are_refused():
+    with pytest.raises(ValueError, match="rope_type 'spiral'; known are default, linear"):
+        LlamaLanguageModel(LlamaConfig(**llama_config(random.Random(0), rope_scaling={"rope_type": "spiral"})))
+    with pytest.raises(ValueError, match="needs a factor"):
+        LlamaLanguageModel(LlamaConfig(**llama_config(random.Random(0), rope_scaling={"rope_type": "linear"})))
+
+
+def test_newer_files_hold_the_rope_settings_together():
+    config = LlamaConfig(rope_parameters={"rope_type": "linear", "factor": 2.0, "rope_theta": 7.0})
+    assert config.rope_theta == 7.0
+    assert config.rope_scaling == {"rope_type": "linear", "factor": 2.0}
 
 
 def test_opt_with_narrow_embeddings_and_no_final_norm_matches_the_reference():
@@ -97,8 +153,9 @@ MASKS = {
 
 @pytest.mark.parametrize("kind", MASKS)
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_padded_row_has_the_logits_and_the_loss_of_the_row_alone(kind, seed):
-    ours, _ = opt_pair(seed)
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_padded_row_has_the_logits_and_the_loss_of_the_row_alone(decoder, kind, seed):
+    ours, _ = DECODERS[decoder](seed)
     mask, ids = torch.tensor(MASKS[kind]), words(2, 6, seed)
     kept = mask[1].bool()
     alone = ours(ids[1:, kept], labels=ids[1:, kept])
@@ -127,7 +184,7 @@ def begin(model, ids, mask, count, use_cache=True):
 
 
 @pytest.mark.parametrize("kind", [None, *MASKS])
-@pytest.mark.parametrize("pair", [opt_pair, t5_pair])
+@pytest.mark.parametrize("pair", [opt_pair, llama_pair, t5_pair])
 def test_steps_with_a_cache_equal_steps_without_under_reordering(pair, kind):
     model, _ = pair(2)
     ids, mask = words(2, 6), None if kind is None else torch.tensor(MASKS[kind])
@@ -143,7 +200,7 @@ def test_steps_with_a_cache_equal_steps_without_under_reordering(pair, kind):
         assert_close(cached.step(tokens), plain.step(tokens))
 
 
-@pytest.mark.parametrize("pair", [opt_pair, t5_pair])
+@pytest.mark.parametrize("pair", [opt_pair, llama_pair, t5_pair])
 def test_the_rows_of_a_padded_batch_step_as_the_rows_alone(pair):
     model, _ = pair(4)
     ids, mask = words(2, 6), torch.tensor(MASKS["between"])
@@ -156,8 +213,9 @@ def test_the_rows_of_a_padded_batch_step_as_the_rows_alone(pair):
 
 
 @pytest.mark.parametrize("split", [1, 3, 6])
-def test_opt_continues_from_past_key_values_at_any_split(split):
-    model, _ = opt_pair(5)
+@pytest.mark.parametrize("kind", DECODERS)
+def test_decoders_continue_from_past_key_values_at_any_split(kind, split):
+    model, _ = DECODERS[kind](5)
     ids, mask = words(2, 7), torch.ones(2, 7, dtype=torch.long)
     mask[1, :2] = 0
     whole = model(ids, mask).logits
@@ -167,7 +225,7 @@ def test_opt_continues_from_past_key_values_at_any_split(split):
 
 
 def test_eager_and_sdpa_agree():
-    for model in (opt_pair(6)[0], t5_pair(6)[0]):
+    for model in (opt_pair(6)[0], llama_pair(6)[0], t5_pair(6)[0]):
         ids = words(2, 6)
         options = {"decoder_input_ids": ids} if isinstance(model, T5LanguageModel) else {}
         sdpa = model(ids, **options).logits

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from onlooker.config import Config
-from onlooker.language.config import OPTConfig, T5Config
+from onlooker.language.config import LlamaConfig, OPTConfig, T5Config
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from onlooker.language.protocol import Decoding
 
-TEXT_CONFIGS: dict[str, type[Config]] = {"opt": OPTConfig, "t5": T5Config}
+TEXT_CONFIGS: dict[str, type[Config]] = {"llama": LlamaConfig, "opt": OPTConfig, "t5": T5Config}
 
 
 def text_config(values: Config | dict[str, Any] | None, default: str = "opt") -> Config:
@@ -27,7 +27,7 @@ def text_config(values: Config | dict[str, Any] | None, default: str = "opt") ->
     """
     if hasattr(values, "to_dict"):
         values = values.to_dict()  # type: ignore[union-attr]
-    values = dict(values or {})  # type: ignore[arg-type]
+    values = dict(values or {})
     model_type = values.setdefault("model_type", default)
     if model_type in TEXT_CONFIGS:
         return TEXT_CONFIGS[model_type](**values)

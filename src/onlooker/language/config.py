@@ -99,6 +99,60 @@ class T5Config(Config):
             self.dense_act_fn = "gelu_new" if self.feed_forward_proj == "gated-gelu" else (second or first)
 
 
+class LlamaConfig(Config):
+    """Shape of LLaMA; the defaults are the 7B model's.
+
+    `rope_scaling` stretches the positions (see `onlooker.nn.rotary`); newer files hold it, and rope_theta, under
+    `rope_parameters`.
+
+    Raises:
+        ValueError: heads that do not divide.
+    """
+
+    model_type: ClassVar[str] = "llama"
+    config_section: ClassVar[str] = "text_config"
+
+    vocab_size: int = 32000
+    hidden_size: int = 4096  # D
+    intermediate_size: int = 11008
+    num_hidden_layers: int = 32
+    num_attention_heads: int = 32  # H
+    num_key_value_heads: int | None = None
+    hidden_act: str = "silu"
+    max_position_embeddings: int = 2048
+    initializer_range: float = 0.02
+    rms_norm_eps: float = 1e-6
+    use_cache: bool = True
+    pad_token_id: int | None = None
+    bos_token_id: int | None = 1
+    eos_token_id: int | list[int] | None = 2
+    pretraining_tp: int = 1
+    tie_word_embeddings: bool = False
+    rope_theta: float = 10000.0
+    rope_scaling: dict[str, Any] | None = None
+    attention_bias: bool = False
+    attention_dropout: float = 0.0
+    mlp_bias: bool = False
+    head_dim: int | None = None  # K
+
+    def __post_init__(self) -> None:
+        newer = self.__dict__.pop("rope_parameters", None)
+        if newer:
+            self.rope_theta = newer.get("rope_theta", self.rope_theta)
+            if newer.get("rope_type", "default") != "default":
+                self.rope_scaling = {name: value for name, value in newer.items() if name != "rope_theta"}
+        if self.num_key_value_heads is None:
+            self.num_key_value_heads = self.num_attention_heads
+        if self.head_dim is None:
+            if self.hidden_size % self.num_attention_heads:
+                raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of {self.num_attention_heads} heads")
+            self.head_dim = self.hidden_size // self.num_attention_heads
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError(
+                f"{self.num_attention_heads} heads cannot share {self.num_key_value_heads} key and value heads evenly"
+            )
+
+
 class ForeignConfig(Config):
     """A language model that this package does not write itself: every key as the file has it."""
 

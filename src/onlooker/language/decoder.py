@@ -87,8 +87,8 @@ class CausalLM(nn.Module):
         past, length = cache.length if cache is not None else 0, inputs_embeds.shape[1]
         if attention_mask is not None and attention_mask.shape != (len(inputs_embeds), past + length):
             raise ValueError(
-                f"attention_mask has shape {tuple(attention_mask.shape)}; wanted {(len(inputs_embeds), past + length)}: "
-                f"a row for each sequence, over {past} cached and {length} new tokens"
+                f"attention_mask has shape {tuple(attention_mask.shape)}; wanted {(len(inputs_embeds), past + length)}"
+                f": a row for each sequence, over {past} cached and {length} new tokens"
             )
         if position_ids is None:
             if attention_mask is None:

@@ -77,7 +77,8 @@ class ForeignDecoding:
     ) -> None:
         self._is_decoder_only = False
         mask = (torch.arange(inputs_embeds.shape[1], device=lengths.device) < lengths[:, None]).long()
-        encoded = self._model.get_encoder()(inputs_embeds=inputs_embeds, attention_mask=mask, return_dict=True)
+        encoder: Any = self._model.get_encoder()  # type: ignore[operator]
+        encoded = encoder(inputs_embeds=inputs_embeds, attention_mask=mask, return_dict=True)
         self._fixed = {"encoder_outputs": encoded, "attention_mask": mask}
         ids, self.lengths = compact(decoder_input_ids, decoder_attention_mask)
         if bool((self.lengths != ids.shape[1]).any()):
@@ -105,7 +106,8 @@ class ForeignDecoding:
     def step(self, token_ids: Tensor) -> Tensor:
         self._mask = torch.cat([self._mask, torch.ones_like(self._mask[:, :1])], dim=1)
         if self._is_decoder_only:
-            embeds = self._model.get_input_embeddings()(token_ids[:, None])
+            embed: Any = self._model.get_input_embeddings()  # type: ignore[operator]
+            embeds = embed(token_ids[:, None])
             self._run({"inputs_embeds": embeds}, positions(self._mask)[:, -1:], self._cache)
         else:
             self._run({"decoder_input_ids": token_ids[:, None]}, None, self._cache)
@@ -127,5 +129,3 @@ def _left_padded(x: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     index = torch.arange(longest, device=x.device) - (longest - lengths[:, None])
     mask = (index >= 0).long()
     return x[torch.arange(len(x), device=x.device)[:, None], index.clamp(min=0)], mask
-
-

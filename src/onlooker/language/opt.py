@@ -44,9 +44,7 @@ class OPTAttention(nn.Module):
     def forward(
         self, x: Tensor, mask: Tensor | None, is_causal: bool, cache: KVCache | None, need_weights: bool
     ) -> tuple[Tensor, Tensor | None]:
-        q, k, v = (
-            split_heads(project(x), self.num_heads) for project in (self.q_proj, self.k_proj, self.v_proj)
-        )
+        q, k, v = (split_heads(project(x), self.num_heads) for project in (self.q_proj, self.k_proj, self.v_proj))
         if cache is not None:
             k, v = cache.append(self.layer, k, v)
         out, weights = attend(
@@ -135,9 +133,7 @@ class OPTDecoder(LayerStack):
             x = self.final_layer_norm(x)
         if self.project_out is not None:
             x = self.project_out(x)
-        return StackOutput(
-            x, (*states, x) if keep_states else None, tuple(attentions) if need_weights else None
-        )
+        return StackOutput(x, (*states, x) if keep_states else None, tuple(attentions) if need_weights else None)
 
 
 class OPTModel(nn.Module):

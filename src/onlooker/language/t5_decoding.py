@@ -74,10 +74,11 @@ class T5Decoding:
 
     def _step_mask(self, dtype: torch.dtype) -> Tensor:
         """Bias of the next position of every row, and what hides the columns behind the end of shorter rows."""
+        assert self._cache is not None  # without a cache there are no steps of this kind
         cache, capacity = self._cache.self_attention, self._bias.shape[-1]
         end = cache.length + 1
         hidden = cache.step_mask(dtype)
-        if hidden is None:
+        if hidden is None or cache.row_lengths is None:
             return self._bias[..., capacity - end :]
         columns = torch.arange(end, device=self._bias.device) + (capacity - 1 - cache.row_lengths[:, None])
         bias = self._bias[0, :, 0, columns.clamp(max=capacity - 1)]  # [H, B, end]

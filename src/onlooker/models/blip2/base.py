@@ -20,7 +20,7 @@ class Blip2PreTrainedModel(PreTrainedModel):
     config_class = Blip2Config
     config: Blip2Config
     main_input_name = "pixel_values"
-    _no_split_modules: ClassVar[tuple[str, ...]] = ("EvaLayer", "QFormerLayer", "OPTLayer", "T5Block")
+    _no_split_modules: ClassVar[tuple[str, ...]] = ("EvaLayer", "QFormerLayer", "LlamaLayer", "OPTLayer", "T5Block")
 
     def keep_in_fp32(self, dtype: torch.dtype) -> tuple[str, ...]:
         """In float16 the Q-Former and its queries stay in float32, beside what every model keeps."""
