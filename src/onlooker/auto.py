@@ -97,7 +97,7 @@ class AutoModel:
     @classmethod
     def from_config(cls, config: Config) -> PreTrainedModel:
         """A model with fresh weights."""
-        return cls._class_for(config)(config)  # type: ignore[call-arg]
+        return cls._class_for(config)(config)
 
     @classmethod
     def _class_for(cls, config: Config) -> type[PreTrainedModel]:

@@ -81,7 +81,7 @@ def _rebuild(cls: type[ModelOutput], values: dict[str, Any]) -> ModelOutput:
 class UnpackingOutput(ModelOutput):
     """A record that iterates over its values, as the tuple that older code unpacks."""
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Any]:
         return iter(self._values())
 
 

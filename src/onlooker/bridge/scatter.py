@@ -26,9 +26,9 @@ def scatter_rows(
         for row, (places, count) in enumerate(zip(placeholders.sum(1).tolist(), counts)):
             if places != count:
                 raise ValueError(
-                    f"row {row} of the batch has {places} {what} tokens, and its picture or clip gives {count} features. "
-                    f"Let the processor write the placeholders (its num_query_tokens must be the model's), and check "
-                    f"that truncation did not cut them."
+                    f"row {row} of the batch has {places} {what} tokens, and its picture or clip gives {count} "
+                    f"features. Let the processor write the placeholders (its num_query_tokens must be the model's), "
+                    f"and check that truncation did not cut them."
                 )
     return inputs_embeds.masked_scatter(placeholders[..., None], features.to(inputs_embeds.dtype))
 

@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from onlooker.config import Config
 from onlooker.generate.config import GenerationConfig
 from onlooker.generate.loop import generate
 from onlooker.language.choose import begin
@@ -39,7 +38,7 @@ class Prompt:
 class Generation:
     """Settings of generate(), and the way from a prompt to ids."""
 
-    config: Config
+    config: Any
 
     @property
     def generation_config(self) -> GenerationConfig:

@@ -1,6 +1,7 @@
 """What BLIP-2 and InstructBLIP do behind the Q-Former: projection, prompt, language model, loss, generate.
 
-Letters: B rows (pictures or clips with their prompts), T prompt positions, D hidden of the language model, V vocabulary.
+Letters: B rows (pictures or clips with their prompts), T prompt positions, D hidden of the language model, V
+vocabulary.
 """
 
 from __future__ import annotations

@@ -95,7 +95,8 @@ def _one_query(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: floa
     grouped = (q * scale).view(batch, kv_heads, heads // kv_heads, width)
     scores = grouped @ k.transpose(-1, -2)  # [B, Hkv, H / Hkv, S]
     if mask is not None:
-        scores = scores + mask.expand(batch, -1, 1, length).reshape(batch, -1, 1 if mask.shape[1] == 1 else heads // kv_heads, length)
+        repeats = 1 if mask.shape[1] == 1 else heads // kv_heads
+        scores = scores + mask.expand(batch, -1, 1, length).reshape(batch, -1, repeats, length)
     return (scores.softmax(-1) @ v).view(batch, heads, 1, width)
 
 
@@ -118,7 +119,10 @@ def check_implementation(name: str) -> str:
     if name == "flash_attention_2":
         import importlib.util
 
-        what_to_do = "Use attn_implementation='sdpa', or install it on a machine with a CUDA GPU: pip install flash-attn --no-build-isolation"
+        what_to_do = (
+            "Use attn_implementation='sdpa', or install it on a machine with a CUDA GPU: "
+            "pip install flash-attn --no-build-isolation"
+        )
         if importlib.util.find_spec("flash_attn") is None:
             raise ImportError(f"flash_attention_2 needs the package flash-attn, which is not installed. {what_to_do}")
         if not torch.cuda.is_available():

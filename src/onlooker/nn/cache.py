@@ -101,7 +101,9 @@ class CrossCache:
 
     def select(self, rows: Tensor) -> None:
         self.self_attention.select(rows)
-        self.cross = [pair and (pair[0][rows.to(pair[0].device)], pair[1][rows.to(pair[1].device)]) for pair in self.cross]
+        self.cross = [
+            pair and (pair[0][rows.to(pair[0].device)], pair[1][rows.to(pair[1].device)]) for pair in self.cross
+        ]
 
 
 def _roomy(x: Tensor, capacity: int) -> Tensor:

@@ -28,7 +28,10 @@ def padding_mask(attention_mask: Tensor | None, dtype: torch.dtype) -> Tensor | 
         return additive(attention_mask[:, None, None, :], dtype)
     if attention_mask.dim() == 3:
         return additive(attention_mask[:, None], dtype)
-    raise ValueError(f"an attention mask has shape [batch, keys] or [batch, queries, keys]; this one is {tuple(attention_mask.shape)}")
+    raise ValueError(
+        f"an attention mask has shape [batch, keys] or [batch, queries, keys]; "
+        f"this one is {tuple(attention_mask.shape)}"
+    )
 
 
 def causal_mask(

@@ -276,7 +276,7 @@ class PreTrainedModel(_Module):
     def set_input_embeddings(self, module: nn.Module) -> None:
         self._vocabulary("set_input_embeddings")(module)
 
-    def get_output_embeddings(self) -> nn.Module | None:
+    def get_output_embeddings(self) -> Any:
         return self._vocabulary("get_output_embeddings")()
 
     def set_output_embeddings(self, module: nn.Module) -> None:

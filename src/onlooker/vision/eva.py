@@ -40,7 +40,8 @@ class EvaEmbeddings(nn.Module):
     def forward(self, pixel_values: Tensor, interpolate_pos_encoding: bool = False) -> Tensor:
         dtype = self.patch_embedding.weight.dtype
         patches = self.patch_embedding(pixel_values.to(dtype)).flatten(2).transpose(1, 2)  # [N, P, D]
-        positions = self._positions(*pixel_values.shape[-2:], interpolate=interpolate_pos_encoding)
+        height, width = pixel_values.shape[-2:]
+        positions = self._positions(height, width, interpolate=interpolate_pos_encoding)
         count = patches.shape[1] + 1
         if count > positions.shape[1]:
             raise ValueError(

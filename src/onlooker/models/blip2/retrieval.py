@@ -89,8 +89,8 @@ class Blip2ForImageTextRetrieval(Blip2PreTrainedModel, Blip2Encoder):
         ids, mask = self._text(input_ids, attention_mask)
         if use_image_text_matching_head and pixel_values is not None and len(pixel_values) != len(ids):
             raise ValueError(
-                f"{len(pixel_values)} pictures and {len(ids)} texts: the matching head scores text i against picture i. "
-                f"Repeat the picture for each text, or leave use_image_text_matching_head off to score every pair."
+                f"{len(pixel_values)} pictures and {len(ids)} texts: the matching head scores text i against picture "
+                f"i. Repeat the picture for each text, or leave use_image_text_matching_head off to score every pair."
             )
         vision = self.vision_model(pixel_values, **options)
         compare = self.match if use_image_text_matching_head else self.contrast
