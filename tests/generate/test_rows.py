@@ -9,6 +9,7 @@ import torch
 
 from onlooker.generate.config import GenerationConfig
 from onlooker.generate.loop import generate
+from onlooker.generate.penalties import RepetitionPenalty
 from tests.generate.borrowed import EOS, FAMILIES, PAD, Recomputed, ours, prompts, reference
 
 PENALTIES = {"repetition_penalty": 1.8, "no_repeat_ngram_size": 2, "bad_words_ids": [[7, 9], [11]]}
@@ -114,3 +115,10 @@ def test_placeholders_outside_the_vocabulary_are_no_trouble_for_penalties():
     with_them = generate(lambda most: Recomputed(model, row, None), ids, config)
     without = generate(lambda most: Recomputed(model, row, None), row, config)
     assert with_them[:, 7:].tolist() == without[:, 3:].tolist()
+
+
+def test_a_row_of_nothing_but_foreign_ids_is_not_penalised():
+    scores = torch.tensor([[1.0, -2.0, 3.0], [1.0, -2.0, 3.0]])
+    got = RepetitionPenalty(2.0)(torch.tensor([[-1, 99], [99, 1]]), scores.clone())
+    assert got.tolist() == [[1.0, -2.0, 3.0], [1.0, -4.0, 3.0]]
+    assert RepetitionPenalty(2.0)(torch.empty(2, 0, dtype=torch.long), scores.clone()).tolist() == scores.tolist()

@@ -27,10 +27,14 @@ class RepetitionPenalty:
         self.penalty = penalty
 
     def __call__(self, history: Tensor, scores: Tensor) -> Tensor:
-        size = scores.shape[1]
-        seen = torch.zeros(len(scores), size + 1, dtype=torch.bool, device=scores.device)
-        seen = seen.scatter_(1, _columns(history, size), True)[:, :size]
-        return torch.where(seen, torch.where(scores < 0, scores * self.penalty, scores / self.penalty), scores)
+        # Only the scores of the history's tokens are read and written: a vocabulary is much longer.  What is no
+        # token stands for one that is there anyway.
+        counts = (history >= 0) & (history < scores.shape[1])
+        some = torch.where(counts, history, -1).amax(1, keepdim=True) if history.shape[1] else history
+        index = torch.where(counts, history, some.clamp(min=0))
+        old = scores.gather(1, index)
+        new = torch.where(old < 0, old * self.penalty, old / self.penalty)
+        return scores.scatter_(1, index, torch.where(some < 0, old, new))
 
 
 class NoRepeatNgram:
