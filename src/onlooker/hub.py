@@ -61,8 +61,8 @@ def find_file(
     """
     folder = Path(name_or_path).expanduser()
     if folder.is_dir() and os.fspath(name_or_path):  # Path("") would be the working directory
-        file = folder / filename
-        return file if file.is_file() else None
+        local = folder / filename
+        return local if local.is_file() else None
     name = _repo_id(name_or_path)
     cache = _Cache(name, cache_dir, revision or "main")
     if not force_download:
@@ -265,7 +265,7 @@ def _transport_errors() -> tuple[type[Exception], ...]:
 
     if int(__version__.split(".")[0]) < 1:
         return ()  # requests' errors are OSErrors
-    import httpx
+    import httpx  # type: ignore[import-not-found,unused-ignore]
 
     return (httpx.HTTPError,)
 

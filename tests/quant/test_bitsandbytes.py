@@ -129,11 +129,8 @@ def test_skip_modules_replace_the_default_choice(checkpoint) -> None:
     model = load(onlooker, folder, {**FP4, "llm_int8_skip_modules": ["vision_model", "lm_head"]})
     assert not any(name.startswith("vision_model") for name in quantized(model))
     with pytest.raises(ValueError, match="No linear layer is left"):
-        load(
-            onlooker,
-            folder,
-            {**FP4, "llm_int8_skip_modules": ["vision_model", "language_model", "language_projection"]},
-        )
+        everything = ["vision_model", "language_model", "language_projection"]
+        load(onlooker, folder, {**FP4, "llm_int8_skip_modules": everything})
 
 
 def test_a_part_without_a_head_can_be_quantised(tmp_path: Path) -> None:

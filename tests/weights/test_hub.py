@@ -134,7 +134,8 @@ def test_a_fetched_model_needs_no_network(hub: Hub, tmp_path: Path) -> None:
 plan = plan_fetch({NAME!r})
 print([name for name, _ in plan.files], plan.total_bytes, plan.download_bytes, plan.free_bytes > 0)
 heard = []
-print(fetch(plan, progress=lambda *x: heard.append(x)).name == plan.commit, heard[-1][0] == heard[-1][1] == plan.total_bytes)
+folder = fetch(plan, progress=lambda *x: heard.append(x))
+print(folder.name == plan.commit, heard[-1][0] == heard[-1][1] == plan.total_bytes)
 print(plan_fetch({NAME!r}).download_bytes)
 """,
     ).splitlines()

@@ -67,8 +67,7 @@ def load(cls: Any, config: Config, request: Request) -> Any:
     if quantization is not None:
         _prepare_quantized(model, quantization, plan)
     device_map = _device_map(model, request, plan, quantization)
-    names = list(found.sources)
-    offloaded = on_disk(device_map, names)
+    offloaded, index, folder = _offload(model, found, plan, device_map, request.offload_folder)
     device_of = device_finder(device_map)
     fill(
         model,
@@ -83,7 +82,6 @@ def load(cls: Any, config: Config, request: Request) -> Any:
     model.tie_weights()
     if request.attn_implementation is not None:
         model.set_attn_implementation(request.attn_implementation)
-    index, folder = disk_index(found.sources, offloaded, plan, request.offload_folder)
     dispatch(model, device_map, index, folder)
     if request.device_map is not None:
         model.hf_device_map = device_map
@@ -91,23 +89,43 @@ def load(cls: Any, config: Config, request: Request) -> Any:
     return model
 
 
+def _offload(
+    model: Any, found: Match, plan: DtypePlan, device_map: DeviceMap, folder: str | Path | None
+) -> tuple[list[str], dict[str, dict[str, Any]], Path | None]:
+    """What is not loaded because it stays on disk, and where it is found there; see `disk_index`."""
+    tied = model.tied_weights()
+    sources = found.sources | {name: found.sources[kept] for name, kept in tied.items() if kept in found.sources}
+    names = on_disk(device_map, list(sources))
+    index, folder = disk_index(sources, names, plan, folder)
+    shared = {kept for name, kept in tied.items() if name not in names}  # a duplicate elsewhere needs the values
+    return [name for name in names if name not in tied and name not in shared], index, folder
+
+
 def _build(cls: Any, config: Config, stored: Mapping[str, StoredTensor], request: Request) -> tuple[Any, Match]:
     """The model on the meta device and what fills it; built again when the file shows that the head is not tied."""
-    for _ in range(2):
-        own = copy.deepcopy(config)
-        model: Any = build_empty(lambda own=own: cls(own))
-        found = match(
-            _shapes(model),
-            stored,
-            tied=model.tied_weights(),
-            prefixes=cls.part_prefixes,
-            rename=cls.rename,
-            disk_names=cls.disk_names,
-            where=str(request.name),
-        )
-        if not _has_own_head(model, found):
-            break
+    model, found = _build_once(cls, config, stored, request)
+    if _has_own_head(model, found):
         config.get_text_config().tie_word_embeddings = False
+        model, found = _build_once(cls, config, stored, request)
+    return model, found
+
+
+def _build_once(cls: Any, config: Config, stored: Mapping[str, StoredTensor], request: Request) -> tuple[Any, Match]:
+    own = copy.deepcopy(config)
+
+    def build() -> nn.Module:
+        return cls(own)
+
+    model: Any = build_empty(build)
+    found = match(
+        _shapes(model),
+        stored,
+        tied=model.tied_weights(),
+        prefixes=cls.part_prefixes,
+        rename=cls.rename,
+        disk_names=cls.disk_names,
+        where=str(request.name),
+    )
     return model, found
 
 

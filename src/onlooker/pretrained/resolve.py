@@ -48,7 +48,7 @@ def _section(cls: Any, config: Config) -> Config:
     if isinstance(config, cls.config_class):
         return config
     section = getattr(config, cls.config_class.config_section or " ", None)
-    if isinstance(section, cls.config_class):
+    if isinstance(section, Config) and isinstance(section, cls.config_class):
         return section
     raise TypeError(f"{cls.__name__} needs a {cls.config_class.__name__}, not a {type(config).__name__}")
 

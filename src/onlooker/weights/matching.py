@@ -80,7 +80,7 @@ def match(
         if name is None or file_name.endswith(_NEVER_NEEDED):
             continue
         inner = name.removeprefix(prefix) if name.startswith(prefix) else None
-        if inner in shapes:
+        if inner is not None and inner in shapes:
             (result.duplicates if inner in tied else result.sources)[inner] = stored[file_name]
         elif inner is None or inner.split(".")[0] not in roots:
             if name.split(".")[0] not in PARTS:

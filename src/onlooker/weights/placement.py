@@ -6,7 +6,7 @@ import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -58,6 +58,7 @@ def resolve_device_map(
 def _settle(model: nn.Module, device_map: Mapping[str, Any]) -> DeviceMap:
     """Keep single parameters (query tokens) on the main device: hooks, which fetch what is offloaded, need modules."""
     modules = {name for name, _ in model.named_modules()}
+    _check_shared(model, device_map)
     devices = [device for device in device_map.values() if device not in ("cpu", "disk")]
     main = devices[0] if devices else "cpu"
     return {name: device if name in modules else main for name, device in device_map.items()}
@@ -73,6 +74,19 @@ def _check_covers(model: nn.Module, device_map: Mapping[str, Any]) -> None:
             f"The device_map names no device for {len(left_out)} tensors: {', '.join(left_out[:5])}. "
             "Add their modules, or '' for all that is not named."
         )
+
+
+def _check_shared(model: nn.Module, device_map: Mapping[str, Any]) -> None:
+    """Refuse to put one module under two names (T5's embedding) half on disk: its hook could do only one of both."""
+    paths: dict[nn.Module, list[str]] = {}
+    for path, module in model.named_modules(remove_duplicate=False):
+        if path and module._parameters:
+            paths.setdefault(module, []).append(path)
+    for same in paths.values():
+        disk = set(on_disk(device_map, same)) if len(same) > 1 else set()
+        if disk and disk != set(same):
+            names, alone = ", ".join(same), ", ".join(sorted(disk))
+            raise ValueError(f"The device_map leaves {alone} on disk, but {names} are one module: move all of them.")
 
 
 def _infer(
@@ -105,7 +119,7 @@ def device_finder(device_map: DeviceMap) -> Callable[[str], torch.device]:
     return find
 
 
-def on_disk(device_map: DeviceMap, names: Sequence[str]) -> list[str]:
+def on_disk(device_map: Mapping[str, Any], names: Sequence[str]) -> list[str]:
     """The names that the map leaves on disk."""
     prefixes = sorted(device_map, key=len, reverse=True)
 
@@ -152,6 +166,6 @@ def dispatch(model: nn.Module, device_map: DeviceMap, index: dict[str, dict[str,
         dispatch_model(
             model,
             device_map=device_map,
-            offload_index=index or None,
+            offload_index=cast(Any, index or None),  # its annotation is narrower than what it reads
             offload_dir=str(folder) if folder is not None else None,
         )

@@ -58,9 +58,10 @@ def parse_dtype(dtype: str | torch.dtype) -> torch.dtype:
     Raises:
         ValueError: not a floating-point dtype.
     """
-    if isinstance(dtype, torch.dtype) and dtype.is_floating_point:
-        return dtype
-    found = _SPELLINGS.get(str(dtype).removeprefix("torch."))
+    if isinstance(dtype, torch.dtype):
+        found = dtype if dtype.is_floating_point else None
+    else:
+        found = _SPELLINGS.get(str(dtype).removeprefix("torch."))
     if found is None:
         raise ValueError(
             f"dtype {dtype!r} is not known. Give a torch.dtype, one of {', '.join(_SPELLINGS)}, 'auto', a policy "

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,7 @@ def save_weights(
         disk_names: the published names when they differ from the model's.
         state_dict: written instead of the model's own.
     """
-    tensors = dict(state_dict) if state_dict is not None else _state_dict(model)
+    tensors = dict(state_dict) if state_dict is not None else _state_dict(model, tied)
     named = {(disk_names.to_file(name) if disk_names else name): t for name, t in tensors.items() if name not in tied}
     first = SAFETENSORS_FILE if safe_serialization else PICKLE_FILE
     shards = _split(named, max_shard_bytes)
@@ -73,19 +74,22 @@ def save_weights(
         (folder / f"{first}.index.json").write_text(text, encoding="utf-8")
 
 
-def _state_dict(model: nn.Module) -> dict[str, Tensor]:
-    tensors = dict(model.state_dict())
-    offloaded = {name.rpartition(".")[0] for name, tensor in tensors.items() if tensor.device.type == "meta"}
-    for path in offloaded:
-        from accelerate.utils import align_module_device
-
-        module = model.get_submodule(path)
-        with align_module_device(module, torch.device("cpu")):
-            for leaf in (*module._parameters, *module._buffers):
-                name = f"{path}.{leaf}"
-                if name in tensors:
-                    tensors[name] = getattr(module, leaf).detach().clone()
+def _state_dict(model: nn.Module, tied: Mapping[str, str]) -> dict[str, Tensor]:
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if name not in tied}
+    for name, tensor in tensors.items():
+        if tensor.device.type == "meta":
+            path, _, leaf = name.rpartition(".")
+            tensors[name] = _fetch_offloaded(model.get_submodule(path), leaf)
     return tensors
+
+
+def _fetch_offloaded(module: nn.Module, leaf: str) -> Tensor:
+    """The value that accelerate's hook would fetch; a module with several names has a chain of hooks."""
+    hook: Any = getattr(module, "_hf_hook", None)
+    for link in getattr(hook, "hooks", (hook,)):
+        if getattr(link, "weights_map", None) is not None:
+            return link.weights_map[leaf]
+    raise ValueError(f"{leaf} of {type(module).__name__} is on the meta device: the model has no values to save.")
 
 
 def _split(tensors: Mapping[str, Tensor], limit: int) -> list[list[str]]:

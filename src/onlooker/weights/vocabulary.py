@@ -38,7 +38,7 @@ def resize_rows(module: nn.Module, size: int) -> None:
             module.padding_idx = None
 
 
-def _resized(old: nn.Parameter, size: int) -> nn.Parameter:
+def _resized(old: Tensor, size: int) -> nn.Parameter:
     with torch.no_grad():
         rows: Tensor = old[:size].clone()
         if size > len(old):
