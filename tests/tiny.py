@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 IMAGE_TOKEN = 38
+VIDEO_TOKEN = 39
 VOCAB = 40
 
 
@@ -133,6 +134,42 @@ def blip2_config(seed: int, text: str | None = None, **overrides: Any) -> dict[s
         "image_token_index": IMAGE_TOKEN,
     }
     return values | overrides
+
+
+def clip_config(rng: random.Random, **overrides: Any) -> dict[str, Any]:
+    heads = rng.choice([1, 2, 4])
+    values = {
+        "model_type": "clip_vision_model",
+        "hidden_size": heads * rng.choice([4, 8]),
+        "intermediate_size": rng.choice([16, 24]),
+        "num_hidden_layers": rng.choice([2, 3]),
+        "num_attention_heads": heads,
+        "patch_size": 10,
+        "image_size": 20,
+        "hidden_act": rng.choice(["quick_gelu", "gelu"]),
+    }
+    return values | overrides
+
+
+def video_llava_config(seed: int, **overrides: Any) -> dict[str, Any]:
+    """The dictionary of a whole Video-LLaVA, with its placeholders inside the small vocabulary."""
+    rng = random.Random(seed)
+    layers = rng.choice([-2, -1, 1, [-2, -1], [0, 2, -1]])
+    values = {
+        "vision_config": clip_config(rng),
+        "text_config": llama_config(rng, max_position_embeddings=256),
+        "image_token_index": IMAGE_TOKEN,
+        "video_token_index": VIDEO_TOKEN,
+        "projector_hidden_act": rng.choice(["gelu", "relu"]),
+        "vision_feature_select_strategy": rng.choice(["default", "full"]),
+        "vision_feature_layer": layers,
+        "multimodal_projector_bias": rng.choice([True, False]),
+    }
+    return values | overrides
+
+
+def clips(count: int, frames: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(count, frames, 3, 20, 20, generator=torch.Generator().manual_seed(seed))
 
 
 def randomize(module: torch.nn.Module, seed: int, std: float = 0.3) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from onlooker.auto_processing import AutoProcessor, AutoTokenizer
     from onlooker.bridge.config import Blip2QFormerConfig
     from onlooker.generate.config import GenerationConfig
-    from onlooker.language.config import OPTConfig, T5Config
+    from onlooker.language.config import LlamaConfig, OPTConfig, T5Config
     from onlooker.media.image import load_image
     from onlooker.models.blip2.config import Blip2Config
     from onlooker.models.blip2.generation import Blip2ForConditionalGeneration, Blip2Model
@@ -30,11 +30,14 @@ if TYPE_CHECKING:
         Blip2TextModelWithProjection,
         Blip2VisionModelWithProjection,
     )
-    from onlooker.models.language import OPTForCausalLM, T5ForConditionalGeneration
+    from onlooker.models.language import LlamaForCausalLM, OPTForCausalLM, T5ForConditionalGeneration
+    from onlooker.models.video_llava.config import VideoLlavaConfig
+    from onlooker.models.video_llava.generation import VideoLlavaForConditionalGeneration
+    from onlooker.models.video_llava.model import CLIPVisionModel, VideoLlavaModel
     from onlooker.pipeline import Answer, Onlooker
     from onlooker.pixels.blip import BlipImageProcessor
     from onlooker.quant.bnb import BitsAndBytesConfig
-    from onlooker.vision.config import Blip2VisionConfig
+    from onlooker.vision.config import Blip2VisionConfig, CLIPVisionConfig
 
 __version__ = "0.1.0"
 
@@ -45,7 +48,7 @@ _MODULES = {
     "auto_processing": "AutoProcessor AutoTokenizer",
     "bridge.config": "Blip2QFormerConfig",
     "generate.config": "GenerationConfig",
-    "language.config": "OPTConfig T5Config",
+    "language.config": "LlamaConfig OPTConfig T5Config",
     "media.image": "load_image",
     "models.blip2.config": "Blip2Config",
     "models.blip2.generation": "Blip2ForConditionalGeneration Blip2Model",
@@ -54,11 +57,14 @@ _MODULES = {
     "models.blip2.retrieval": (
         "Blip2ForImageTextRetrieval Blip2TextModelWithProjection Blip2VisionModelWithProjection"
     ),
-    "models.language": "OPTForCausalLM T5ForConditionalGeneration",
+    "models.language": "LlamaForCausalLM OPTForCausalLM T5ForConditionalGeneration",
+    "models.video_llava.config": "VideoLlavaConfig",
+    "models.video_llava.generation": "VideoLlavaForConditionalGeneration",
+    "models.video_llava.model": "CLIPVisionModel VideoLlavaModel",
     "pipeline": "Answer Onlooker",
     "pixels.blip": "BlipImageProcessor",
     "quant.bnb": "BitsAndBytesConfig",
-    "vision.config": "Blip2VisionConfig",
+    "vision.config": "Blip2VisionConfig CLIPVisionConfig",
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
@@ -84,12 +90,19 @@ __all__ = [
     "Blip2VisionModel",
     "Blip2VisionModelWithProjection",
     "BlipImageProcessor",
+    "CLIPVisionConfig",
+    "CLIPVisionModel",
     "GenerationConfig",
+    "LlamaConfig",
+    "LlamaForCausalLM",
     "OPTConfig",
     "OPTForCausalLM",
     "Onlooker",
     "T5Config",
     "T5ForConditionalGeneration",
+    "VideoLlavaConfig",
+    "VideoLlavaForConditionalGeneration",
+    "VideoLlavaModel",
     "load_image",
 ]
 

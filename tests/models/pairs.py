@@ -8,7 +8,7 @@ import torch
 import transformers
 
 import onlooker
-from tests.tiny import blip2_config, randomize
+from tests.tiny import blip2_config, randomize, video_llava_config
 
 
 def pair(name: str, seed: int, **options: Any) -> tuple[Any, Any]:
@@ -36,3 +36,14 @@ def mask_of(ids: torch.Tensor, row: int, count: int) -> torch.Tensor:
     if count:
         mask[row, -count:] = 0
     return mask
+
+
+def video_llava_pair(name: str, seed: int, **options: Any) -> tuple[Any, Any]:
+    """Ours and theirs of a Video-LLaVA class, with equal weights; options as for `tiny.video_llava_config`."""
+    values = video_llava_config(seed, **options)
+    theirs_config = transformers.VideoLlavaConfig(**values, attn_implementation="eager")
+    theirs = getattr(transformers, name)(theirs_config).eval()
+    randomize(theirs, seed)
+    ours = getattr(onlooker, name)(onlooker.VideoLlavaConfig(**values)).eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    return ours, theirs

@@ -63,3 +63,39 @@ def check_rows(inputs_embeds: Tensor, counts: list[int]) -> None:
             f"{len(counts)} pictures for {len(inputs_embeds)} prompts: this family takes one picture or clip for each "
             f"prompt. Give as many prompts as pictures, and ask about several pictures one by one."
         )
+
+
+def scatter_in_order(
+    inputs_embeds: Tensor, placeholders: Tensor, features: Tensor, counts: list[int], what: str
+) -> Tensor:
+    """Write the features of all pictures or clips over the placeholders of the batch, in row-major order.
+
+    Pixels carry no row number here, so each row's placeholders must make whole pictures or clips.
+
+    Args:
+        inputs_embeds: [B, T, D]; left as it is, a new tensor comes back.
+        placeholders: [B, T], True where a feature goes.
+        features: [sum of counts, D], one picture or clip after the other.
+        counts: features of each picture or clip.
+        what: name of the placeholder token, for the message.
+
+    Raises:
+        ValueError: placeholders and features differ in number, or a row has part of a picture or clip.
+    """
+    if not inputs_embeds.is_meta:
+        wanted = placeholders.sum(1).tolist()
+        if sum(wanted) != sum(counts):
+            raise ValueError(
+                f"the prompts have {sum(wanted)} {what} tokens, and the {len(counts)} pictures or clips give {sum(counts)} "
+                f"features. Let the processor write the placeholders, and check that truncation did not cut them."
+            )
+        left = list(counts)
+        for row, places in enumerate(wanted):
+            while places > 0 and left and left[0] <= places:
+                places -= left.pop(0)
+            if places:
+                raise ValueError(
+                    f"row {row} of the batch has {wanted[row]} {what} tokens, which is not a whole number of pictures or "
+                    f"clips of {sorted(set(counts))} features: a picture would be split between rows."
+                )
+    return inputs_embeds.masked_scatter(placeholders[..., None], features.to(inputs_embeds.dtype))

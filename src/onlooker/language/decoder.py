@@ -5,6 +5,8 @@ Letters: B batch, T new positions, S all positions, D hidden, V vocabulary.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -83,37 +85,13 @@ class CausalLM(nn.Module):
         )
         if inputs_embeds is None:
             inputs_embeds = self.get_input_embeddings()(input_ids)
-        cache = self._cache(past_key_values, use_cache)
-        past, length = cache.length if cache is not None else 0, inputs_embeds.shape[1]
-        if attention_mask is not None and attention_mask.shape != (len(inputs_embeds), past + length):
-            raise ValueError(
-                f"attention_mask has shape {tuple(attention_mask.shape)}; wanted {(len(inputs_embeds), past + length)}"
-                f": a row for each sequence, over {past} cached and {length} new tokens"
-            )
-        if position_ids is None:
-            if attention_mask is None:
-                position_ids = torch.arange(past, past + length, device=inputs_embeds.device)[None]
-            else:
-                position_ids = positions(attention_mask)[:, past:]
-        mask, is_causal = causal_mask(attention_mask, length, past + length, inputs_embeds.dtype, inputs_embeds.device)
-        states = self.decode(inputs_embeds, position_ids, mask, is_causal, cache, need_weights, keep_states)
-        if cache is not None:
-            cache.advance(length)
+        cache = new_cache(self.config, past_key_values, use_cache, self.training)
+        states = run_decoder(self.decode, inputs_embeds, attention_mask, position_ids, cache, need_weights, keep_states)
         hidden = states.last_hidden_state
-        if isinstance(logits_to_keep, Tensor):
-            hidden = hidden[:, logits_to_keep]
-        elif logits_to_keep:
-            hidden = hidden[:, -logits_to_keep:]
-        logits = self.lm_head(hidden)
+        logits = self.lm_head(keep_positions(hidden, logits_to_keep))
         loss = None if labels is None else next_token_loss(logits, labels, attention_mask)
         output = CausalLMOutput(loss, logits, cache, states.hidden_states, states.attentions)
         return output if as_record else output.to_tuple()
-
-    def _cache(self, past: KVCache | None, use_cache: bool | None) -> KVCache | None:
-        wanted = getattr(self.config, "use_cache", True) if use_cache is None else use_cache
-        if past is not None:
-            return past
-        return KVCache(self.config.num_hidden_layers) if wanted and not self.training else None
 
     def begin(
         self, inputs_embeds: Tensor, attention_mask: Tensor | None, max_new_tokens: int, use_cache: bool = True
@@ -131,3 +109,55 @@ class CausalLM(nn.Module):
 
     def get_output_embeddings(self) -> nn.Module:
         return self.lm_head
+
+
+def run_decoder(
+    decode: Callable[..., StackOutput],
+    inputs_embeds: Tensor,
+    attention_mask: Tensor | None,
+    position_ids: Tensor | None,
+    cache: KVCache | None,
+    need_weights: bool = False,
+    keep_states: bool = False,
+) -> StackOutput:
+    """Call `decode` (see `CausalLM.decode`) with mask and positions as a forward pass wants them.
+
+    Args:
+        inputs_embeds: [B, T, D].
+        attention_mask: [B, S], over what the cache holds and the new tokens; None attends all.
+        position_ids: [B, T]; counted along the mask by default.
+
+    Raises:
+        ValueError: a mask of another length.
+    """
+    past, length = cache.length if cache is not None else 0, inputs_embeds.shape[1]
+    if attention_mask is not None and attention_mask.shape != (len(inputs_embeds), past + length):
+        raise ValueError(
+            f"attention_mask has shape {tuple(attention_mask.shape)}; wanted {(len(inputs_embeds), past + length)}: "
+            f"a row for each sequence, over {past} cached and {length} new tokens"
+        )
+    if position_ids is None:
+        if attention_mask is None:
+            position_ids = torch.arange(past, past + length, device=inputs_embeds.device)[None]
+        else:
+            position_ids = positions(attention_mask)[:, past:]
+    mask, is_causal = causal_mask(attention_mask, length, past + length, inputs_embeds.dtype, inputs_embeds.device)
+    states = decode(inputs_embeds, position_ids, mask, is_causal, cache, need_weights, keep_states)
+    if cache is not None:
+        cache.advance(length)
+    return states
+
+
+def new_cache(config: Config, past: KVCache | None, use_cache: bool | None, training: bool) -> KVCache | None:
+    """The cache of an earlier call, or a new one where it is wanted."""
+    wanted = getattr(config, "use_cache", True) if use_cache is None else use_cache
+    if past is not None:
+        return past
+    return KVCache(config.num_hidden_layers) if wanted and not training else None
+
+
+def keep_positions(hidden: Tensor, logits_to_keep: int | Tensor) -> Tensor:
+    """The last n positions of [B, T, D], or those of an index tensor; 0 keeps all."""
+    if isinstance(logits_to_keep, Tensor):
+        return hidden[:, logits_to_keep]
+    return hidden[:, -logits_to_keep:] if logits_to_keep else hidden

@@ -28,7 +28,7 @@ class CausalDecoding:
         inputs_embeds, self.lengths = compact(inputs_embeds, attention_mask)
         length = inputs_embeds.shape[1]
         self._model = model
-        self._cache = KVCache(model.config.num_hidden_layers, capacity=length + max_new_tokens)
+        self._cache = KVCache(model.config.get_text_config().num_hidden_layers, capacity=length + max_new_tokens)
         position_ids = torch.arange(length, device=inputs_embeds.device)[None]
         states = model.decode(inputs_embeds, position_ids, None, length > 1, self._cache)
         self._cache.advance(length)

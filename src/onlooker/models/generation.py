@@ -45,14 +45,15 @@ class Generation:
         """Defaults of generate(), first from the text configuration; edits are honoured."""
         stored = self.__dict__.get("_generation_config")
         if stored is None:
-            stored = self.__dict__["_generation_config"] = GenerationConfig.from_model_config(
-                self.config.get_text_config()
-            )
+            stored = self.__dict__["_generation_config"] = self._default_generation_config()
         return stored
 
     @generation_config.setter
     def generation_config(self, value: GenerationConfig) -> None:
         self.__dict__["_generation_config"] = value
+
+    def _default_generation_config(self) -> GenerationConfig:
+        return GenerationConfig.from_model_config(self.config.get_text_config())
 
     def can_generate(self) -> bool:
         return True

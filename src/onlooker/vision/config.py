@@ -32,3 +32,32 @@ class Blip2VisionConfig(Config):
     def __post_init__(self) -> None:
         if self.hidden_size % self.num_attention_heads:
             raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of {self.num_attention_heads} heads")
+
+
+class CLIPVisionConfig(Config):
+    """Shape of the CLIP ViT; the defaults are ViT-B/32's.
+
+    Raises:
+        ValueError: hidden_size is not a multiple of num_attention_heads.
+    """
+
+    model_type: ClassVar[str] = "clip_vision_model"
+    config_section: ClassVar[str] = "vision_config"
+
+    hidden_size: int = 768  # D
+    intermediate_size: int = 3072
+    projection_dim: int = 512
+    num_hidden_layers: int = 12
+    num_attention_heads: int = 12  # H
+    num_channels: int = 3
+    image_size: int = 224  # pixels, square
+    patch_size: int = 32
+    hidden_act: str = "quick_gelu"
+    layer_norm_eps: float = 1e-5
+    attention_dropout: float = 0.0
+    initializer_range: float = 0.02
+    initializer_factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.hidden_size % self.num_attention_heads:
+            raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of {self.num_attention_heads} heads")

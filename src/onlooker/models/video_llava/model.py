@@ -1,0 +1,267 @@
+"""Video-LLaVA (arXiv:2311.10122): pictures and clips as visual tokens among the words of a LLaMA.
+
+Letters: n pictures or clips, F frames, P patches, B rows of text, T positions, D hidden of the language model.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from onlooker.bridge.projector import MultiModalProjector
+from onlooker.bridge.scatter import prepend, scatter_in_order
+from onlooker.language.decoder import new_cache, run_decoder
+from onlooker.language.llama import LlamaDecoder
+from onlooker.models.video_llava.config import VideoLlavaConfig
+from onlooker.models.video_llava.outputs import VideoLlavaModelOutputWithPast
+from onlooker.nn.cache import KVCache
+from onlooker.nn.initialize import init_normal
+from onlooker.outputs import output_options
+from onlooker.pretrained import PreTrainedModel
+from onlooker.vision.clip import CLIPVisionTower
+from onlooker.vision.config import CLIPVisionConfig
+from onlooker.weights.naming import RenameTable
+
+#: one tensor [n, F, 3, h, w], or a list of [F_i, 3, h, w] when clips differ in length
+Clips = Any
+
+
+class CLIPVisionModel(PreTrainedModel, CLIPVisionTower):
+    """CLIP's vision tower (see `CLIPVisionTower`)."""
+
+    config_class = CLIPVisionConfig
+    base_model_prefix = "vision_model"
+    part_prefixes: ClassVar[tuple[str, ...]] = ("image_tower.", "model.image_tower.")
+    _no_split_modules: ClassVar[tuple[str, ...]] = ("CLIPLayer", "CLIPTimeLayer")
+
+
+class VideoLlavaPreTrainedModel(PreTrainedModel):
+    """Facts about Video-LLaVA checkpoints."""
+
+    config_class = VideoLlavaConfig
+    config: VideoLlavaConfig
+    main_input_name = "input_ids"
+    _no_split_modules: ClassVar[tuple[str, ...]] = ("CLIPLayer", "CLIPTimeLayer", "LlamaLayer")
+    #: towers of newer files lack a level
+    rename: ClassVar[list[tuple[str, str]]] = [
+        (r"^((?:model\.)?(?:image|video)_tower)\.(?!vision_model\.)", r"\1.vision_model.")
+    ]
+
+
+class VideoLlavaModel(VideoLlavaPreTrainedModel, nn.Module):
+    """Towers, projector and language model, without a head."""
+
+    base_model_prefix = "model"
+    disk_names = RenameTable(
+        [("language_model.model.{rest:.+}", "language_model.{rest}"), ("language_model.lm_head.{rest:.+}", None)]
+    )
+
+    def __init__(self, config: VideoLlavaConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.video_tower = CLIPVisionTower(config.vision_config, config.video_time_frames)
+        self.image_tower = CLIPVisionTower(config.vision_config)
+        self.multi_modal_projector = MultiModalProjector(
+            config.vision_config.hidden_size * len(config.feature_layers),
+            config.text_config.hidden_size,
+            config.projector_hidden_act,
+            config.multimodal_projector_bias,
+        )
+        init_normal(self.multi_modal_projector, config.initializer_range)
+        self.language_model = LlamaDecoder(config.text_config)
+
+    def get_input_embeddings(self) -> nn.Module:
+        return self.language_model.embed_tokens
+
+    def set_input_embeddings(self, module: nn.Module) -> None:
+        self.language_model.embed_tokens = module  # type: ignore[assignment]
+
+    def get_decoder(self) -> nn.Module:
+        return self.language_model
+
+    # -- visual tokens ---------------------------------------------------------------------------------------------
+
+    def get_image_features(
+        self,
+        pixel_values_images: Tensor,
+        vision_feature_layer: int | list[int] | None = None,
+        vision_feature_select_strategy: str | None = None,
+    ) -> Tensor:
+        """Pictures [n, 3, h, w] -> visual tokens [n, P, D], or [n, 1 + P, D] with strategy "full".
+
+        Raises:
+            ValueError: an unknown strategy, a layer that does not exist, or another picture size.
+        """
+        strategy = vision_feature_select_strategy or self.config.vision_feature_select_strategy
+        if strategy not in ("default", "full"):
+            raise ValueError(f"vision_feature_select_strategy is {strategy!r}; it may be 'default' or 'full'")
+        if pixel_values_images.dim() != 4:
+            raise ValueError(f"pixel_values_images has shape {tuple(pixel_values_images.shape)}; wanted [n, 3, h, w]")
+        states = self.image_tower.states(pixel_values_images, self._layers(vision_feature_layer))
+        if strategy == "default":
+            states = [state[:, 1:] for state in states]
+        return self.multi_modal_projector(torch.cat(states, dim=-1))
+
+    def get_video_features(
+        self, pixel_values_videos: Clips, vision_feature_layer: int | list[int] | None = None
+    ) -> tuple[Tensor, int | list[int]]:
+        """Clips -> visual tokens of every frame, class token included.
+
+        Args:
+            pixel_values_videos: [n, F, 3, h, w], or a list of [F_i, 3, h, w].
+
+        Returns:
+            [frames in all, 1 + P, D], and F (a list of F_i for a list).
+
+        Raises:
+            ValueError: another shape, or frames that a tower with attention over time was not trained with.
+        """
+        frames = frame_counts(pixel_values_videos)
+        wanted = self.config.video_time_frames
+        for number, count in enumerate(frames):
+            if wanted and count != wanted:
+                raise ValueError(
+                    f"clip {number} has {count} frames; this checkpoint attends over time between exactly {wanted}. "
+                    f"Give num_frames={wanted}."
+                )
+        flat = torch.cat(list(pixel_values_videos))  # [n * F, 3, h, w]
+        states = self.video_tower.states(flat, self._layers(vision_feature_layer))
+        tokens = self.multi_modal_projector(torch.cat(states, dim=-1))
+        return tokens, frames[0] if isinstance(pixel_values_videos, Tensor) and frames else frames
+
+    def _layers(self, vision_feature_layer: int | list[int] | None) -> list[int]:
+        if vision_feature_layer is None:
+            return self.config.feature_layers
+        return [vision_feature_layer] if isinstance(vision_feature_layer, int) else list(vision_feature_layer)
+
+    def merge(
+        self,
+        input_ids: Tensor | None,
+        inputs_embeds: Tensor | None,
+        attention_mask: Tensor | None,
+        pixel_values_images: Tensor | None,
+        pixel_values_videos: Clips | None,
+        vision_feature_layer: int | list[int] | None = None,
+        vision_feature_select_strategy: str | None = None,
+    ) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+        """Put visual tokens among the prompts' embeddings.
+
+        Returns:
+            Embeddings [B, T, D], mask [B, T] or None, and the visual tokens of pictures and of clips.
+
+        Raises:
+            ValueError: not exactly one of input_ids and inputs_embeds, or placeholders that do not fit the pictures.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
+        embeds = self.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds
+        images = videos = None
+        if pixel_values_images is not None:
+            images = self.get_image_features(pixel_values_images, vision_feature_layer, vision_feature_select_strategy)
+            counts = [images.shape[1]] * len(images)
+            embeds, attention_mask = self._place(
+                embeds, input_ids, attention_mask, images, counts, self.config.image_token_index, "<image>"
+            )
+        if pixel_values_videos is not None:
+            videos, _ = self.get_video_features(pixel_values_videos, vision_feature_layer)
+            counts = [count * videos.shape[1] for count in frame_counts(pixel_values_videos)]
+            embeds, attention_mask = self._place(
+                embeds, input_ids, attention_mask, videos, counts, self.config.video_token_index, "<video>"
+            )
+        return embeds, attention_mask, images, videos
+
+    def _place(
+        self,
+        embeds: Tensor,
+        input_ids: Tensor | None,
+        attention_mask: Tensor | None,
+        features: Tensor,
+        counts: list[int],
+        token_id: int,
+        what: str,
+    ) -> tuple[Tensor, Tensor | None]:
+        features = features.flatten(0, 1).to(embeds.device)
+        if input_ids is not None:
+            places = input_ids.to(embeds.device) == token_id
+        else:
+            token = self.get_input_embeddings()(torch.tensor([token_id], device=embeds.device))
+            places = (embeds == token.to(embeds.device)).all(-1)
+        if embeds.is_meta or bool(places.any()) or len(counts) != len(embeds):
+            return scatter_in_order(embeds, places, features, counts, what), attention_mask
+        warnings.warn(
+            f"the prompt keeps no place for the picture or clip: its features are put in front of the text. Write {what} "
+            f"where it belongs, and let the processor expand it.",
+            stacklevel=4,
+        )
+        if attention_mask is None:
+            attention_mask = torch.ones(embeds.shape[:2], dtype=torch.long, device=embeds.device)
+        return prepend(embeds, attention_mask, features, counts)
+
+    # -- forward ---------------------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        pixel_values_images: Tensor | None = None,
+        pixel_values_videos: Clips | None = None,
+        attention_mask: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        past_key_values: KVCache | None = None,
+        inputs_embeds: Tensor | None = None,
+        vision_feature_layer: int | list[int] | None = None,
+        vision_feature_select_strategy: str | None = None,
+        use_cache: bool | None = None,
+        cache_position: Tensor | None = None,
+        *,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> VideoLlavaModelOutputWithPast | tuple:
+        """Features of every position.
+
+        Args:
+            input_ids: [B, T], with placeholders as a processor writes them; or inputs_embeds [B, T, D].
+            pixel_values_images: [n, 3, h, w]; pixel_values_videos: [n, F, 3, h, w] or a list of [F_i, 3, h, w]. In
+                the order in which their placeholders appear in the batch.
+            attention_mask: [B, S], 1 = attended, over what the cache holds and the new tokens.
+            cache_position: accepted and without effect: the cache knows where it ends.
+
+        Raises:
+            ValueError: inputs that do not fit each other.
+        """
+        need_weights, keep_states, as_record = output_options(
+            self.config, output_attentions, output_hidden_states, return_dict
+        )
+        embeds, mask, images, videos = self.merge(
+            input_ids,
+            inputs_embeds,
+            attention_mask,
+            pixel_values_images,
+            pixel_values_videos,
+            vision_feature_layer,
+            vision_feature_select_strategy,
+        )
+        cache = new_cache(self.config.text_config, past_key_values, use_cache, self.training)
+        states = run_decoder(self.language_model, embeds, mask, position_ids, cache, need_weights, keep_states)
+        output = VideoLlavaModelOutputWithPast(
+            states.last_hidden_state, cache, states.hidden_states, states.attentions, images, videos
+        )
+        return output if as_record else output.to_tuple()
+
+
+def frame_counts(clips: Clips) -> list[int]:
+    """Frames of each clip.
+
+    Raises:
+        ValueError: neither [n, F, 3, h, w] nor a list of [F, 3, h, w].
+    """
+    for clip in clips:
+        if clip.dim() != 4 or not len(clip):
+            raise ValueError(
+                f"a clip has shape {tuple(clip.shape)}; pixel_values_videos is [n, frames, 3, h, w], or a list of "
+                f"[frames, 3, h, w] when clips differ in length"
+            )
+    return [len(clip) for clip in clips]
