@@ -154,29 +154,67 @@ class _Cache:
 
 
 def _download(cache: _Cache, filename: str, *, token: str | bool | None, force_download: bool) -> Path | None:
-    from huggingface_hub import errors as hub_errors
+    """Download one file of the commit that the cache holds, or of the newest when it holds none.
+
+    The hub is first asked what the model consists of: that answer is kept, so that files which it does not have are
+    never asked for again, and without a network it fails at once (downloads are tried for half a minute).
+    """
     from huggingface_hub import hf_hub_download
 
-    revision = cache.revision if force_download else (cache.commit or cache.revision)
+    known = _Cache(cache.name, cache.root, cache.revision if force_download else (cache.commit or cache.revision))
     try:
-        return Path(
-            hf_hub_download(
-                cache.name,
-                filename,
-                revision=revision,
-                cache_dir=cache.root,
-                token=token,
-                force_download=force_download,
-            )
-        )
-    except hub_errors.LocalEntryNotFoundError as error:  # the hub's word for "could not be reached"
+        commit, sizes = _ask(known, token)
+    except _Unreachable as error:
         if cache.has_snapshot():
             return None
         raise ModelNotFoundError(_not_found(cache.name, cache, f"the hub could not be reached ({error})")) from error
+    except ModelNotFoundError:
+        if cache.has_snapshot() and not force_download:  # taken down, or a token is missing now: what is here still is
+            return None
+        raise
+    cache.pin(commit, sizes)
+    if filename not in sizes:
+        return None
+    options: dict[str, Any] = {"revision": commit, "cache_dir": cache.root, "token": token}
+    try:
+        return Path(hf_hub_download(cache.name, filename, force_download=force_download, **options))
+    except _broken() as error:
+        raise ModelNotFoundError(_broke_off(filename, cache.name, error)) from error
+
+
+class _Unreachable(Exception):
+    """The hub did not answer."""
+
+
+def _ask(cache: _Cache, token: str | bool | None) -> tuple[str, dict[str, int]]:
+    """The commit that a revision stands for now, and the size of each of its files."""
+    from huggingface_hub import HfApi
+    from huggingface_hub import errors as hub_errors
+
+    unreachable: tuple[type[Exception], ...] = (hub_errors.OfflineModeIsEnabled, *_broken())
+    try:
+        info = HfApi(token=token).model_info(cache.name, revision=cache.revision, files_metadata=True, timeout=10)
     except (hub_errors.RepositoryNotFoundError, hub_errors.RevisionNotFoundError) as error:
         raise ModelNotFoundError(_refused(cache, error)) from error
-    except hub_errors.EntryNotFoundError:
-        return None
+    except unreachable as error:
+        raise _Unreachable(str(error)) from error
+    return str(info.sha), {item.rfilename: item.size or 0 for item in info.siblings or ()}
+
+
+def _broken() -> tuple[type[Exception], ...]:
+    """What a connection that fails raises: requests' OSErrors before huggingface_hub 1.0, httpx' own from then on."""
+    from huggingface_hub import __version__
+    from huggingface_hub import errors as hub_errors
+
+    if int(__version__.split(".")[0]) < 1:
+        return (OSError, hub_errors.HfHubHTTPError)
+    import httpx  # type: ignore[import-not-found,unused-ignore]
+
+    return (OSError, hub_errors.HfHubHTTPError, httpx.HTTPError)
+
+
+def _broke_off(filename: str, name: str, error: Exception) -> str:
+    return f"Downloading {filename} of {name} broke off: {error}. Run it again: it goes on from there."
 
 
 def _refused(cache: _Cache, error: Exception) -> str:
@@ -242,32 +280,15 @@ def plan_fetch(
     Raises:
         ModelNotFoundError: the hub has no such model or revision, or cannot be reached.
     """
-    from huggingface_hub import HfApi
-    from huggingface_hub import errors as hub_errors
-
     cache = _Cache(_repo_id(name), cache_dir, revision or "main")
     try:
-        info = HfApi(token=token).model_info(name, revision=cache.revision, files_metadata=True)
-    except (hub_errors.RepositoryNotFoundError, hub_errors.RevisionNotFoundError) as error:
-        raise ModelNotFoundError(_refused(cache, error)) from error
-    except (OSError, hub_errors.OfflineModeIsEnabled) + _transport_errors() as error:
+        commit, sizes = _ask(cache, token)
+    except _Unreachable as error:
         raise ModelNotFoundError(f"The hub could not be asked for {name!r}: {error}. Check the connection.") from error
-    sizes = {item.rfilename: item.size or 0 for item in info.siblings or ()}
     files = tuple((filename, sizes[filename]) for filename in needed_files(sizes))
-    at_commit = _Cache(name, cache_dir, str(info.sha))
+    at_commit = _Cache(name, cache_dir, commit)
     missing = tuple(filename for filename, _ in files if at_commit.find(filename) is None)
-    return FetchPlan(name, cache.revision, str(info.sha), cache.root, files, missing, tuple(sizes))
-
-
-def _transport_errors() -> tuple[type[Exception], ...]:
-    """Connection errors of the hub's HTTP client: requests before huggingface_hub 1.0, httpx from then on."""
-    from huggingface_hub import __version__
-
-    if int(__version__.split(".")[0]) < 1:
-        return ()  # requests' errors are OSErrors
-    import httpx  # type: ignore[import-not-found,unused-ignore]
-
-    return (httpx.HTTPError,)
+    return FetchPlan(name, cache.revision, commit, cache.root, files, missing, tuple(sizes))
 
 
 def fetch(
@@ -291,7 +312,6 @@ def fetch(
         ModelNotFoundError: the hub has no such model, or cannot be reached.
         OSError: not enough free disk space.
     """
-    from huggingface_hub import errors as hub_errors
     from huggingface_hub import hf_hub_download
 
     plan = (
@@ -308,10 +328,8 @@ def fetch(
             continue
         try:
             hf_hub_download(plan.name, filename, revision=plan.commit, cache_dir=plan.cache_dir, token=token)
-        except (OSError, hub_errors.HfHubHTTPError) + _transport_errors() as error:
-            raise ModelNotFoundError(
-                f"Downloading {filename} of {plan.name} broke off: {error}. Run it again: it goes on from there."
-            ) from error
+        except _broken() as error:
+            raise ModelNotFoundError(_broke_off(filename, plan.name, error)) from error
         done += size
         if progress is not None:
             progress(done, plan.total_bytes)

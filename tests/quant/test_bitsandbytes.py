@@ -46,6 +46,15 @@ def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     return request.param, folder
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A vision tower alone."""
+    folder = tmp_path_factory.mktemp("vision")
+    values = {**vision_config(random.Random(0)), **WIDE}
+    onlooker.Blip2VisionModel(onlooker.Blip2VisionConfig(**values)).save_pretrained(folder)
+    return folder
+
+
 def load(package: Any, folder: Path, options: dict[str, Any], **more: Any) -> Any:
     config = package.BitsAndBytesConfig(**options)
     return package.Blip2ForConditionalGeneration.from_pretrained(folder, quantization_config=config, **more)
@@ -133,11 +142,9 @@ def test_skip_modules_replace_the_default_choice(checkpoint) -> None:
         load(onlooker, folder, {**FP4, "llm_int8_skip_modules": everything})
 
 
-def test_a_part_without_a_head_can_be_quantised(tmp_path: Path) -> None:
-    config = onlooker.Blip2VisionConfig(**{**vision_config(random.Random(0)), **WIDE})
-    onlooker.Blip2VisionModel(config).save_pretrained(tmp_path)
-    model = onlooker.Blip2VisionModel.from_pretrained(tmp_path, load_in_8bit=True, dtype=torch.float32)
-    assert len(quantized(model)) == 4 * config.num_hidden_layers
+def test_a_part_without_a_head_can_be_quantised(small: Path) -> None:
+    model = onlooker.Blip2VisionModel.from_pretrained(small, load_in_8bit=True, dtype=torch.float32)
+    assert len(quantized(model)) == 4 * model.config.num_hidden_layers
     assert torch.isfinite(model(pixels(1)).last_hidden_state).all()
 
 
@@ -170,14 +177,13 @@ def test_wrong_fields_are_refused(options: dict[str, Any], error: type[Exception
         BitsAndBytesConfig(**options)
 
 
-def test_without_bitsandbytes_the_error_says_what_to_type(checkpoint) -> None:
-    _, folder = checkpoint
+def test_without_bitsandbytes_the_error_says_what_to_type(small: Path) -> None:
     code = f"""
 import sys
 sys.modules["bitsandbytes"] = None
 import onlooker
 onlooker.BitsAndBytesConfig(load_in_4bit=True)
-onlooker.Blip2ForConditionalGeneration.from_pretrained({str(folder)!r}, load_in_4bit=True)
+onlooker.Blip2VisionModel.from_pretrained({str(small)!r}, load_in_4bit=True)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     last = done.stderr.strip().splitlines()[-1]
@@ -185,11 +191,10 @@ onlooker.Blip2ForConditionalGeneration.from_pretrained({str(folder)!r}, load_in_
     assert "pip install 'onlooker[quant]'" in last
 
 
-def test_loading_without_quantisation_does_not_import_bitsandbytes(checkpoint) -> None:
-    _, folder = checkpoint
+def test_loading_without_quantisation_does_not_import_bitsandbytes(small: Path) -> None:
     code = f"""
 import sys, onlooker
-onlooker.Blip2ForConditionalGeneration.from_pretrained({str(folder)!r})
+onlooker.Blip2VisionModel.from_pretrained({str(small)!r})
 assert not {{"bitsandbytes", "accelerate", "transformers", "huggingface_hub"}} & set(sys.modules), "imported"
 """
     with warnings.catch_warnings():

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -200,6 +201,17 @@ def test_a_hub_that_cannot_be_reached_says_what_to_type(hub: Hub, tmp_path: Path
     text = run(dead, tmp_path, f"find_file({NAME!r}, 'config.json')", check=False)
     assert "onlooker fetch someone/tiny" in text.splitlines()[-1]
     assert "Check the connection" in run(dead, tmp_path, f"fetch({NAME!r})", check=False)
+
+
+def test_a_cached_model_stays_usable_when_the_hub_is_gone_or_drops_it(hub: Hub, tmp_path: Path, cache: Path) -> None:
+    code = f"print(find_file({NAME!r}, 'model.safetensors', cache_dir={str(cache)!r}))"
+    dead, other = Hub(NAME), Hub("another/model")
+    dead.url = "http://127.0.0.1:9"
+    with other.running():
+        for server in (dead, other):
+            start = time.monotonic()
+            assert run(server, tmp_path, code).strip() == "None"
+            assert time.monotonic() - start < 15  # without the half minute in which a download is tried
 
 
 def test_a_full_disk_is_noticed_before_the_download(hub: Hub, tmp_path: Path) -> None:
