@@ -42,7 +42,9 @@ print(json.dumps({"kept": kept, "peak_load": after_load, "peak": peak, "ratio": 
 """
 
 
-def write_checkpoint(folder: Path, num_bytes: int, dtype_name: str, safe_serialization: bool = True) -> None:
+def write_checkpoint(
+    folder: Path, num_bytes: int, dtype_name: str, safe_serialization: bool = True, shards: int = 4
+) -> None:
     """Save a random OPT of about `num_bytes` bytes, in shards, with a large embedding as published models have."""
     import torch
 
@@ -68,7 +70,7 @@ def write_checkpoint(folder: Path, num_bytes: int, dtype_name: str, safe_seriali
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.normal_(std=0.02)
-    model.save_pretrained(folder, max_shard_size=num_bytes // 3, safe_serialization=safe_serialization)
+    model.save_pretrained(folder, max_shard_size=2 * num_bytes // shards, safe_serialization=safe_serialization)
 
 
 def measure(folder: Path, dtype_name: str) -> dict[str, float]:
