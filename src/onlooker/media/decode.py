@@ -21,7 +21,7 @@ _FORMATS = (
 )
 _HEIC_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 # What Pillow's decoders raise on damaged data (found by cutting and flipping real files, see the tests).
-_DAMAGE = (
+DAMAGE = (
     *(OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, RuntimeError),
     *(ArithmeticError, struct.error, zlib.error),
 )
@@ -35,8 +35,7 @@ def decode_image(source: Source, *, max_megapixels: float | None, max_side_ratio
         MediaError: not an image, damaged, cut short, or over a limit.
     """
     with source.open() as file:
-        _open_for_heic(file, source.name)
-        image = _identify(file, source.name)
+        image = identify(file, source.name)
         check_size(image.size, source.name, max_megapixels=max_megapixels, max_side_ratio=max_side_ratio)
         return upright(image, source.name, in_place=True)
 
@@ -49,7 +48,7 @@ def upright(image: Image.Image, name: str, *, in_place: bool = False) -> Image.I
     """
     try:
         image.load()
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise _damaged(name, error) from error
     except Image.DecompressionBombError as error:  # an icon may hold a picture larger than it declares
         raise MediaError(f"{name}: {error}") from error
@@ -57,7 +56,7 @@ def upright(image: Image.Image, name: str, *, in_place: bool = False) -> Image.I
         if not in_place:
             return ImageOps.exif_transpose(image)
         ImageOps.exif_transpose(image, in_place=True)
-    except _DAMAGE:  # broken EXIF does not make the pixels unreadable: no orientation is known then
+    except DAMAGE:  # broken EXIF does not make the pixels unreadable: no orientation is known then
         pass
     return image
 
@@ -83,16 +82,22 @@ def check_size(size: tuple[int, int], name: str, *, max_megapixels: float | None
         )
 
 
-def _identify(file: BinaryIO, name: str) -> Image.Image:
+def identify(file: BinaryIO, name: str, formats: tuple[str, ...] = _FORMATS) -> Image.Image:
+    """Open a file as an image of one of `formats`, without decoding it or holding it against limits.
+
+    Raises:
+        MediaError: it is not one, or its header is damaged.
+    """
+    _open_for_heic(file, name)
     if not Image.OPEN or "AVIF" not in Image.OPEN:
         Image.init()  # formats that this Pillow was built without are not asked for
-    known = [name for name in _FORMATS if name in Image.OPEN]
+    known = [name for name in formats if name in Image.OPEN]
     try:
         with _without_pillow_limit():
             return Image.open(file, formats=known)
     except UnidentifiedImageError as error:
         raise MediaError(f"cannot identify image file {name}") from error
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise _damaged(name, error) from error
 
 

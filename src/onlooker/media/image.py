@@ -57,6 +57,15 @@ def load_image(
     else:
         found = find_source(source, max_bytes=MAX_IMAGE_BYTES, timeout=timeout)
         image, name = decode_image(found, **limits), found.name
+    return image_to_rgb(image, name)
+
+
+def image_to_rgb(image: Image.Image, name: str) -> np.ndarray:
+    """A decoded Pillow image of any mode as uint8 [h, w, 3], alpha put on white.
+
+    Raises:
+        MediaError: its values are in no known range.
+    """
     return np.array(_on_white(_eight_bits(image, name)))
 
 
