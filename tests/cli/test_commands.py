@@ -15,6 +15,7 @@ from PIL import Image
 import onlooker
 from onlooker.cli import main
 from onlooker.cli import options as cli_options
+from onlooker.cli.inputs import expand
 from onlooker.pipeline import onlooker as pipeline
 from onlooker.pipeline import prompts
 from tests.pipeline.conftest import picture
@@ -80,6 +81,14 @@ def test_json_gives_an_object_for_each_file_also_for_failures(run, photos, folde
 def test_one_bad_file_fails_but_the_others_are_answered(run, photos, folders, load):
     code, out, _ = run("ask", "gone.png", "a.png", QUESTION, "--model", folders["opt"], *SHORT)
     assert (code, out) == (1, f"a.png: {expected(load, 'a.png')}\n")
+
+
+def test_a_glob_comes_sorted_and_a_file_of_that_very_name_wins(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in ("d.png", "b.png", "[x].png", "a.png", "c.png", "x.png"):
+        (tmp_path / name).touch()
+    assert [each.name for each in expand(["[a-d].png"])] == ["a.png", "b.png", "c.png", "d.png"]
+    assert [each.name for each in expand(["[x].png"])] == ["[x].png"]
 
 
 def test_a_glob_without_a_match_is_an_error_that_names_it(run, photos, folders):

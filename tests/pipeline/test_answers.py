@@ -92,6 +92,18 @@ def test_rows_of_a_batch_answer_as_they_do_alone(eyes):
     assert [each.logprob for each in together] == pytest.approx([each.logprob for each in alone], abs=1e-3)
 
 
+def test_a_row_that_ends_early_counts_its_own_tokens_only(load):
+    eyes = load("opt")
+    images = [picture(6), picture(7)]
+    free = [continuation(eyes, inputs(eyes, image), max_new_tokens=8)[0].tolist() for image in images]
+    end = next(token for token in free[0] if token not in free[1])  # ends the first row, and not the second
+    together = eyes.caption(images, prompt=PROMPT, max_new_tokens=8, eos_token_id=end)
+    assert [each.finish_reason for each in together] == ["stop", "length"]
+    assert together[0].num_tokens == free[0].index(end) + 1
+    new = torch.tensor([free[0][: together[0].num_tokens]])
+    assert together[0].logprob == pytest.approx(own_logprob(eyes, inputs(eyes, images[0]), new), abs=1e-3)
+
+
 def test_lists_in_lists_out(eyes):
     one = eyes.caption(picture(0), max_new_tokens=3)
     assert eyes.caption([picture(0)], max_new_tokens=3)[0].text == one.text
@@ -166,6 +178,16 @@ def test_a_stream_joins_up_to_the_answer(eyes):
     pieces = list(stream)
     assert "".join(pieces) == whole.text and len(pieces) > 1
     assert stream.answer == whole
+
+
+def test_the_end_token_is_no_text_in_a_stream_either(load):
+    eyes = load("opt")
+    words = continuation(eyes, inputs(eyes, picture(4)), max_new_tokens=12)[0].tolist()
+    end = next(token for token in words[1:] if token != words[0] and eyes.processor.decode([token]).strip())
+    options = {"prompt": PROMPT, "max_new_tokens": 12, "eos_token_id": end}
+    whole = eyes.caption(picture(4), **options)
+    assert whole.finish_reason == "stop" and whole.text
+    assert "".join(eyes.caption(picture(4), **options, stream=True)) == whole.text
 
 
 def test_a_closed_stream_stops_the_model(load):
