@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from onlooker.generate.config import GenerationConfig
+from onlooker.generate.filters import build_filters
 from onlooker.generate.loop import generate
 from onlooker.generate.penalties import RepetitionPenalty
 from tests.generate.borrowed import EOS, FAMILIES, PAD, Recomputed, ours, prompts, reference
@@ -122,3 +123,17 @@ def test_a_row_of_nothing_but_foreign_ids_is_not_penalised():
     got = RepetitionPenalty(2.0)(torch.tensor([[-1, 99], [99, 1]]), scores.clone())
     assert got.tolist() == [[1.0, -2.0, 3.0], [1.0, -4.0, 3.0]]
     assert RepetitionPenalty(2.0)(torch.empty(2, 0, dtype=torch.long), scores.clone()).tolist() == scores.tolist()
+
+
+def test_an_ngram_runs_across_the_pads_between_prompt_and_answer():
+    ids, mask = torch.tensor([[4, 6, PAD, PAD]]), torch.tensor([[1, 1, 0, 0]])
+    filters = build_filters(GenerationConfig(no_repeat_ngram_size=2), None, ids, mask, 4)
+    written = torch.cat([ids, torch.tensor([[5, 6]])], dim=1)  # 4 6 5 6: another 5 would repeat (6, 5)
+    got = filters(written, torch.zeros(1, 8))
+    assert got.isinf().nonzero().tolist() == [[0, 5]]
+
+
+def test_a_forbidden_end_stays_forbidden_while_its_score_grows():
+    options = {"exponential_decay_length_penalty": (0, 3.0), "min_new_tokens": 6, "max_new_tokens": 9}
+    out = ours("opt", torch.tensor([[8, 7]]), **options)[0, 2:].tolist()
+    assert out.index(EOS) >= 6

@@ -132,6 +132,10 @@ def test_an_error_in_the_writing_thread_reaches_the_reader_and_silence_times_out
     streamer.start(lambda: free_run(call={"streamer": streamer, "logits_processor": fail}))
     with pytest.raises(RuntimeError, match="in the middle"):
         list(streamer)
+    pieces = []
+    with pytest.raises(RuntimeError, match="in the middle"):
+        free_run(call={"streamer": TextStreamer(Letters(), pieces.append), "logits_processor": fail})
+    assert pieces == ["$"], "a streamer that knows no abort() is ended"
     streamer = IteratorStreamer(Letters(), timeout=0.01)
     with pytest.raises(TimeoutError, match=r"no text within 0.01 seconds"):
         list(streamer)
