@@ -9,14 +9,38 @@ from typing import Any
 from onlooker.errors import ModelNotFoundError
 from onlooker.hub import find_file, split_hub_options
 from onlooker.models.blip2.processor import Blip2Processor
+from onlooker.models.instructblip.processor import InstructBlipVideoProcessor
 from onlooker.models.processing import PROCESSOR_FILE, Processor
-from onlooker.pixels import BlipImageProcessor, ImageProcessor
+from onlooker.models.video_llava.processor import VideoLlavaProcessor
+from onlooker.pixels import (
+    BlipImageProcessor,
+    ImageProcessor,
+    InstructBlipVideoImageProcessor,
+    VideoLlavaImageProcessor,
+    VideoLlavaVideoProcessor,
+)
 from onlooker.text import Tokenizer
 from onlooker.text.loading import VOCABULARIES, read_json
 
-_BY_NAME: dict[str, type[Processor]] = {"Blip2Processor": Blip2Processor}
-_BY_MODEL_TYPE: dict[str, type[Processor]] = {"blip-2": Blip2Processor}
-_IMAGE_PROCESSORS: dict[str, type[ImageProcessor]] = {"BlipImageProcessor": BlipImageProcessor}
+_BY_NAME: dict[str, type[Processor]] = {
+    "Blip2Processor": Blip2Processor,
+    "InstructBlipProcessor": InstructBlipVideoProcessor,  # the released checkpoints; a picture is a clip of one frame
+    "InstructBlipVideoProcessor": InstructBlipVideoProcessor,
+    "VideoLlavaProcessor": VideoLlavaProcessor,
+}
+_BY_MODEL_TYPE: dict[str, type[Processor]] = {
+    "blip-2": Blip2Processor,
+    "instructblip": InstructBlipVideoProcessor,
+    "instructblipvideo": InstructBlipVideoProcessor,
+    "video_llava": VideoLlavaProcessor,
+}
+_IMAGE_PROCESSORS: dict[str, type[ImageProcessor]] = {
+    "BlipImageProcessor": BlipImageProcessor,
+    "InstructBlipVideoImageProcessor": InstructBlipVideoImageProcessor,
+    "InstructBlipVideoVideoProcessor": InstructBlipVideoImageProcessor,
+    "VideoLlavaImageProcessor": VideoLlavaImageProcessor,
+    "VideoLlavaVideoProcessor": VideoLlavaVideoProcessor,
+}
 # Where the name of the processor's class may be written, the place that says most first.
 _NAMED_IN = (PROCESSOR_FILE, "preprocessor_config.json", "video_preprocessor_config.json", "tokenizer_config.json")
 
@@ -77,7 +101,8 @@ def _pixel_options(files: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
 
 
 def _image_processor(options: Mapping[str, Any]) -> type[ImageProcessor]:
-    name = str(options.get("image_processor_type") or "BlipImageProcessor").removesuffix("Fast")
+    named = options.get("image_processor_type") or options.get("video_processor_type") or "BlipImageProcessor"
+    name = str(named).removesuffix("Fast")
     if name not in _IMAGE_PROCESSORS:
         raise ValueError(f"image_processor_type is {name!r}; there are {', '.join(_IMAGE_PROCESSORS)}")
     return _IMAGE_PROCESSORS[name]

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from onlooker.hub import find_file, split_hub_options
+from onlooker.models.chatting import Chatting
 from onlooker.outputs import BatchFeature
-from onlooker.text import Tokenizer
+from onlooker.pixels import ImageProcessor
 from onlooker.text.columns import as_array
 from onlooker.text.loading import read_chat_template, read_json
 
@@ -24,15 +25,12 @@ PROCESSOR_FILE = "processor_config.json"
 _AT_PLACEHOLDER = {"attention_mask": 1, "token_type_ids": 0, "special_tokens_mask": 0, "offset_mapping": (0, 0)}
 
 
-class Processor:
+class Processor(Chatting):
     """Parts that read pixels and text, called as one; a family declares its parts and writes `__call__`."""
 
     part_classes: ClassVar[Mapping[str, type]]  # attribute -> class of the part, the pixels first
     subfolders: ClassVar[Mapping[str, str]] = {}  # attribute -> folder of its own inside the model's
     settings: ClassVar[tuple[str, ...]] = ()  # attributes that processor_config.json holds
-
-    tokenizer: Tokenizer
-    chat_template: str | dict[str, str] | None = None
 
     @classmethod
     def from_pretrained(cls, name_or_path: str | os.PathLike[str], **options: Any) -> Self:
@@ -45,18 +43,28 @@ class Processor:
         hub, overrides = split_hub_options(options)
         saved = read_json(find_file(name_or_path, PROCESSOR_FILE, **hub))
         chosen = {name: overrides.pop(name, saved.get(name)) for name in cls.settings}
+        chosen = {name: value for name, value in chosen.items() if value is not None}
         template = overrides.pop("chat_template", None) or read_chat_template(name_or_path, "", hub)
+        pixels = {
+            name: {key: overrides[key] for key in part.option_names() if key in overrides}
+            for name, part in cls.part_classes.items()
+            if issubclass(part, ImageProcessor)
+        }
+        for key in {key for mine in pixels.values() for key in mine}:  # a tokenizer takes any setting, so only the rest
+            overrides.pop(key)
         parts = {}
         for name, part_class in cls.part_classes.items():
-            mine = hub | ({"subfolder": cls.subfolders[name]} if name in cls.subfolders else {})
-            if part_class is Tokenizer:
-                mine |= overrides
-            else:  # its options are known, a tokenizer takes any setting: so the pixels, being first, pick theirs
-                mine |= {name: overrides.pop(name) for name in options_of(part_class) if name in overrides}
+            mine = hub | pixels.get(name, overrides if name == "tokenizer" else {})
+            mine |= {"subfolder": cls.subfolders[name]} if name in cls.subfolders else {}
             parts[name] = part_class.from_pretrained(name_or_path, **mine)  # type: ignore[attr-defined]
+        cls._fit(parts, name_or_path, hub)
         processor = cls(**parts, **chosen)
         processor.chat_template = template or saved.get("chat_template")
         return processor
+
+    @classmethod
+    def _fit(cls, parts: dict[str, Any], name_or_path: str | os.PathLike[str], hub: Mapping[str, Any]) -> None:
+        """Bring loaded parts together, where a family's files were written for another class."""
 
     def save_pretrained(self, save_directory: str | os.PathLike[str]) -> list[str]:
         """Write the files of all parts and processor_config.json; give back their paths."""

@@ -18,7 +18,8 @@ class BlipImageProcessor(ImageProcessor):
         resample: Pillow's number of the filter; 3 is bicubic.
         image_mean, image_std: one number, or one for each channel; on the scale after rescaling.
         do_convert_rgb: Pillow images of other modes become RGB; alpha is dropped.
-        kwargs: kept as attributes and written back.
+        kwargs: `resize_with` ("pillow", the default, or "torch": faster, and at most one level of 255 away); any
+            others are kept as attributes and written back.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class BlipImageProcessor(ImageProcessor):
         do_convert_rgb: bool | None = None,
         data_format: str | None = FIRST,
         input_data_format: str | None = None,
+        resize_with: str | None = None,
     ) -> BatchFeature:
         """Turn pictures into `pixel_values`; what is not given is taken from the processor.
 
@@ -84,6 +86,7 @@ class BlipImageProcessor(ImageProcessor):
                 "image_mean": image_mean,
                 "image_std": image_std,
                 "do_convert_rgb": do_convert_rgb,
+                "resize_with": resize_with,
             }
         )
         values = self._pixel_values(images, settings, data_format=data_format, input_data_format=input_data_format)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import json
 import os
 import warnings
@@ -15,7 +16,7 @@ from PIL import Image
 from onlooker.outputs import BatchFeature
 from onlooker.pixels.files import PREPROCESSOR_FILE, VIDEO_PREPROCESSOR_FILE, read_options
 from onlooker.pixels.inputs import FIRST, flat_pictures, format_name
-from onlooker.pixels.resize import height_and_width, resize
+from onlooker.pixels.resize import PILLOW, center_crop, height_and_width, resize, target_size
 from onlooker.pixels.settings import Settings
 from onlooker.pixels.values import model_values
 
@@ -30,17 +31,21 @@ _WITHOUT_MEANING_HERE = ("use_fast", "trust_remote_code")
 
 
 class ImageProcessor:
-    """Options as attributes, read at every call, so that they may be set later; subclasses declare their own.
-
-    A family with other geometry overrides `_shape`; everything after it is shared.
-    """
+    """Options as attributes, read at every call, so that they may be set later; subclasses declare their own."""
 
     model_input_names: ClassVar[list[str]] = ["pixel_values"]
     config_files: ClassVar[tuple[str, ...]] = (PREPROCESSOR_FILE, VIDEO_PREPROCESSOR_FILE)
     config_sections: ClassVar[tuple[str, ...]] = ("image_processor", "video_processor")
+    # Options that published files do not hold, with their defaults; they are written only when they differ.
+    extras: ClassVar[dict[str, Any]] = {"resize_with": PILLOW}
+    takes_shortest_edge: ClassVar[bool] = False  # or exact sizes only
+    is_rest_first: ClassVar[bool] = True  # where an odd row of zeros goes when a picture is smaller than its crop
 
     def __init__(self, **options: Any) -> None:
         self._warned_of_fractions = False
+        for name, default in self.extras.items():
+            given = options.pop(name, None)
+            setattr(self, name, default if given is None else given)
         for name, value in options.items():
             if name not in _NOT_OPTIONS:
                 setattr(self, name, value)
@@ -70,10 +75,16 @@ class ImageProcessor:
             images, input_data_format=format_name(input_data_format), do_convert_rgb=settings.do_convert_rgb
         )
         wanted = format_name(data_format) or came_as
+        return self._values(pictures, settings, wanted)
+
+    def _values(
+        self, pictures: list[Image.Image | np.ndarray], settings: Settings, wanted: str
+    ) -> list[np.ndarray] | np.ndarray:
+        """`_pixel_values` of pictures that have their channels last already; `wanted` is the format given back."""
         if settings.do_rescale:
             self._warn_of_fractions(pictures)
         shaped = [self._shape(picture, settings) for picture in pictures]
-        values = _stack_values(shaped, settings.value_options)
+        values = stack_values(shaped, settings.value_options)
         if wanted == FIRST:
             return values
         if isinstance(values, np.ndarray):
@@ -93,10 +104,19 @@ class ImageProcessor:
 
     def _shape(self, picture: Image.Image | np.ndarray, settings: Settings) -> tuple[np.ndarray, bool]:
         """Bring one picture to its size: [h, w, C], and whether its 255 stands for 1.0."""
-        if not settings.do_resize:
-            return np.asarray(picture), False
-        height, width = height_and_width(settings.size)
-        return resize(picture, height, width, settings.resample)
+        fractions = False
+        if settings.do_resize:
+            width, height = picture.size if isinstance(picture, Image.Image) else picture.shape[1::-1]
+            if self.takes_shortest_edge:
+                height, width = target_size(settings.size, height, width)
+            else:
+                height, width = height_and_width(settings.size)
+            picture, fractions = resize(picture, height, width, settings.resample, settings.resize_with)
+        array = np.asarray(picture)
+        if settings.do_center_crop:
+            height, width = height_and_width(settings.crop_size, "crop_size")
+            array = center_crop(array, height, width, is_rest_first=self.is_rest_first)
+        return array, fractions
 
     def _warn_of_fractions(self, pictures: list[Image.Image | np.ndarray]) -> None:
         if self._warned_of_fractions:
@@ -115,9 +135,18 @@ class ImageProcessor:
 
     # -- files
 
+    @classmethod
+    def option_names(cls) -> list[str]:
+        """What the constructor knows: the documented options, and those of ours."""
+        return [*(name for name in inspect.signature(cls).parameters if name != "kwargs"), *cls.extras]
+
     def to_dict(self) -> dict[str, Any]:
         """All options, in the form in which they are written."""
-        options = {name: _plain(value) for name, value in vars(self).items() if not name.startswith("_")}
+        options = {
+            name: _plain(value)
+            for name, value in vars(self).items()
+            if not name.startswith("_") and not (name in self.extras and value == self.extras[name])
+        }
         return {**options, "image_processor_type": type(self).__name__}
 
     def to_json_string(self) -> str:
@@ -168,9 +197,8 @@ class ImageProcessor:
         return f"{type(self).__name__} {self.to_json_string()}"
 
 
-def _stack_values(
-    shaped: list[tuple[np.ndarray, bool]], value_options: dict[str, Any]
-) -> list[np.ndarray] | np.ndarray:
+def stack_values(shaped: list[tuple[np.ndarray, bool]], value_options: dict[str, Any]) -> list[np.ndarray] | np.ndarray:
+    """Values of pictures [h, w, C]: one array [N, C, h, w], or a list when their sizes differ."""
     if len({picture.shape for picture, _ in shaped}) > 1:
         return [model_values(picture, fractions=fractions, **value_options) for picture, fractions in shaped]
     height, width, channels = shaped[0][0].shape

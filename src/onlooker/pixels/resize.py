@@ -1,4 +1,4 @@
-"""Resizes one picture with Pillow on 8-bit data, as the published processors do."""
+"""Brings one picture to its size: resized on 8-bit data as the published processors do, cropped around its middle."""
 
 from __future__ import annotations
 
@@ -8,9 +8,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+PILLOW, TORCH = "pillow", "torch"
+# Pillow's numbers of the filters that torch has too, for 8-bit data; the others are Pillow's alone.
+_TORCH_MODES = {0: "nearest", 2: "bilinear", 3: "bicubic"}
 
-def size_dict(size: Any, name: str = "size") -> dict[str, int]:
-    """Bring the forms in which files hold a size into one: a dictionary; an integer means a square.
+
+def size_dict(size: Any, name: str = "size", *, is_square: bool = True) -> dict[str, int]:
+    """Bring the forms in which files hold a size into one: a dictionary.
+
+    Args:
+        is_square: one integer means a square; if not, the shortest edge.
 
     Raises:
         ValueError: it is no size.
@@ -18,7 +25,7 @@ def size_dict(size: Any, name: str = "size") -> dict[str, int]:
     if isinstance(size, Mapping):
         return {key: value for key, value in size.items() if value is not None}
     if isinstance(size, int) and not isinstance(size, bool):
-        return {"height": size, "width": size}
+        return {"height": size, "width": size} if is_square else {"shortest_edge": size}
     if isinstance(size, Sequence) and not isinstance(size, str) and len(size) == 2:
         return {"height": size[0], "width": size[1]}
     raise ValueError(f"{name} is {size!r}; give {{'height': h, 'width': w}}, (h, w), or one integer for a square")
@@ -39,12 +46,31 @@ def height_and_width(size: Any, name: str = "size") -> tuple[int, int]:
     return int(height), int(width)
 
 
-def resize(picture: Image.Image | np.ndarray, height: int, width: int, resample: int) -> tuple[np.ndarray, bool]:
+def target_size(size: Any, height: int, width: int) -> tuple[int, int]:
+    """What `size` makes of a picture of `height` x `width`: an exact size, or its short side set and its shape kept.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    sizes = size_dict(size, is_square=False)
+    if set(sizes) != {"shortest_edge"}:
+        return height_and_width(sizes)
+    short = sizes["shortest_edge"]
+    if int(short) != short or short < 1:
+        raise ValueError(f"size has a shortest_edge of {short}; it must be a whole number of pixels above 0")
+    long = int(short * max(height, width) / min(height, width))  # cut, not rounded, as published
+    return (int(short), long) if height <= width else (long, int(short))
+
+
+def resize(
+    picture: Image.Image | np.ndarray, height: int, width: int, resample: int, resize_with: str | None = PILLOW
+) -> tuple[np.ndarray, bool]:
     """Resize to exactly `height` x `width`.
 
     Args:
         picture: Pillow image in RGB, or array [h, w, C] with values as `to_eight_bits` takes them.
         resample: Pillow's number of the filter.
+        resize_with: "pillow", or "torch": the same filters, up to ten times faster, and at most one level away.
 
     Returns:
         uint8 [height, width, C], and whether its 255 stands for 1.0, because fractions came in.
@@ -54,9 +80,52 @@ def resize(picture: Image.Image | np.ndarray, height: int, width: int, resample:
         picture, fractions = to_eight_bits(picture)
         if picture.shape[2] > 4:
             raise ValueError(f"pictures of {picture.shape[2]} channels cannot be resized; set do_resize=False")
+    if resize_with == TORCH and resample in _TORCH_MODES:
+        return _resize_with_torch(picture, height, width, _TORCH_MODES[resample]), fractions
+    if isinstance(picture, np.ndarray):
         picture = Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else np.ascontiguousarray(picture))
     resized = np.asarray(picture.resize((width, height), resample=Image.Resampling(resample)))
     return (resized[:, :, None] if resized.ndim == 2 else resized), fractions
+
+
+def _resize_with_torch(picture: Image.Image | np.ndarray, height: int, width: int, mode: str) -> np.ndarray:
+    import torch
+    from torch.nn.functional import interpolate
+
+    array = np.array(picture) if isinstance(picture, Image.Image) else picture
+    if not array.flags.writeable or min(array.strides) < 0:  # torch warns of the one and refuses the other
+        array = array.copy()
+    # its fast way wants the channels of a pixel side by side
+    frame = torch.from_numpy(array).permute(2, 0, 1)[None].contiguous(memory_format=torch.channels_last)  # [1, C, h, w]
+    smooth: dict[str, Any] = {} if mode == "nearest" else {"antialias": True, "align_corners": False}
+    return interpolate(frame, size=(height, width), mode=mode, **smooth)[0].permute(1, 2, 0).numpy()
+
+
+def center_crop(picture: np.ndarray, height: int, width: int, *, is_rest_first: bool = True) -> np.ndarray:
+    """Cut `height` x `width` out of the middle; where the picture is smaller, zeros are put around it.
+
+    Args:
+        picture: [h, w, C].
+        is_rest_first: an odd row or column of zeros goes to the top and left; if not, to the bottom and right.
+    """
+    crop = np.zeros((height, width, picture.shape[2]), dtype=picture.dtype)
+    (from_y, to_y), (from_x, to_x) = (
+        _overlap(have, want, is_rest_first) for have, want in zip(picture.shape[:2], (height, width))
+    )
+    inner = picture[from_y, from_x]
+    if inner.shape == crop.shape:
+        return inner
+    crop[to_y, to_x] = inner
+    return crop
+
+
+def _overlap(have: int, want: int, is_rest_first: bool) -> tuple[slice, slice]:
+    """Along one axis: what is taken of the picture, and where in the crop it goes."""
+    if have >= want:
+        start = (have - want) // 2
+        return slice(start, start + want), slice(0, want)
+    start = (want - have + is_rest_first) // 2
+    return slice(0, have), slice(start, start + have)
 
 
 def to_eight_bits(array: np.ndarray) -> tuple[np.ndarray, bool]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from onlooker.pixels.resize import PILLOW, TORCH
 from onlooker.pixels.values import channel_values
+
+HF, PAPER = "hf", "paper"  # values of `preprocessing`
 
 
 @dataclass(frozen=True)
@@ -21,12 +24,21 @@ class Settings:
     image_mean: float | tuple[float, ...] | None
     image_std: float | tuple[float, ...] | None
     do_convert_rgb: bool
+    do_center_crop: bool | None = None
+    crop_size: Any = None
+    resize_with: str | None = None
+    preprocessing: str | None = None
 
     def __post_init__(self) -> None:
         if self.do_rescale and self.rescale_factor is None:
             raise ValueError("do_rescale needs a rescale_factor")
         if self.do_resize and (self.size is None or self.resample is None):
             raise ValueError("do_resize needs size and resample")
+        if self.do_center_crop and self.crop_size is None:
+            raise ValueError("do_center_crop needs a crop_size")
+        for name, choices in (("resize_with", (PILLOW, TORCH)), ("preprocessing", (HF, PAPER))):
+            if getattr(self, name) not in (None, *choices):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it may be {' or '.join(map(repr, choices))}")
         if self.do_normalize:
             if self.image_mean is None or self.image_std is None:
                 raise ValueError("do_normalize needs both image_mean and image_std")

@@ -19,7 +19,7 @@ from onlooker.text.families import NEWER_GENERIC, family_of, fit_pipeline, with_
 from onlooker.text.limits import NO_LIMIT, Limits, read_limits
 from onlooker.text.loading import read_tokenizer
 from onlooker.text.saving import save_tokenizer
-from onlooker.text.vocabulary import Vocabulary
+from onlooker.text.vocabulary import Vocabulary, renamed
 
 _NO_LIMITS = Limits(None, None, None)
 
@@ -235,6 +235,26 @@ class Tokenizer(Vocabulary):
             length=limits.max_length if limits.padding == "max_length" else None,
             pad_to_multiple_of=pad_to_multiple_of,
         )
+
+    def rename_token(self, old: str, new: str) -> None:
+        """Give an added token another text; its id stays.
+
+        Raises:
+            ValueError: `old` is not an added token, or `new` is a token already.
+        """
+        if old not in self.added_tokens_encoder or self.backend_tokenizer.token_to_id(new) is not None:
+            raise ValueError(f"{old!r} is not an added token, or {new!r} is one already")
+        with self._lock:
+            self._configure(_NO_LIMITS)
+            self.backend_tokenizer = renamed(self.backend_tokenizer, old, new)
+        self._additional = [new if str(token) == old else token for token in self._additional]
+        extra = self.init_kwargs.get("extra_special_tokens")
+        for role in [role for role, token in self._named.items() if token is not None and str(token) == old]:
+            if isinstance(extra, dict) and role in extra:
+                extra.pop(role)
+                del self._named[role]
+            else:
+                self._named[role] = new
 
     # Ids to text.
 
