@@ -181,7 +181,9 @@ def main() -> None:
             values = shape(text, options.depth)
             models = both(values, dtype)
             works = parts(models, values, dtype)
-            report(f"published widths, {text}, {options.dtype}, depth {options.depth}", models, works, options.rounds, 1)
+            report(
+                f"published widths, {text}, {options.dtype}, depth {options.depth}", models, works, options.rounds, 1
+            )
         if options.only != "wide":
             values = tiny_shape(text)
             models = both(values, torch.float32)

@@ -27,7 +27,9 @@ def opt_pair(seed: int, **overrides):
 
 def t5_pair(seed: int, **overrides):
     values = t5_config(random.Random(seed), **overrides)
-    theirs = transformers.T5ForConditionalGeneration(transformers.T5Config(**values, attn_implementation="eager")).eval()
+    theirs = transformers.T5ForConditionalGeneration(
+        transformers.T5Config(**values, attn_implementation="eager")
+    ).eval()
     randomize(theirs, seed)
     ours = T5LanguageModel(T5Config(**values)).eval()
     ours.load_state_dict(theirs.state_dict(), strict=True)

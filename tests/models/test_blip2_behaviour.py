@@ -54,7 +54,9 @@ def test_totals_that_match_while_rows_do_not_are_refused():
 @pytest.mark.parametrize("call", ["forward", "generate"])
 def test_two_pictures_for_one_prompt_are_refused(call):
     model = model_of()
-    with pytest.raises(ValueError, match="2 pictures for 1 prompts: this family takes one picture or clip for each prompt"):
+    with pytest.raises(
+        ValueError, match="2 pictures for 1 prompts: this family takes one picture or clip for each prompt"
+    ):
         getattr(model, call)(pixels(2), prompt(model.config, 1, 4))
 
 

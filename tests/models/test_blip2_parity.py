@@ -161,9 +161,7 @@ def test_projections_alone(seed):
     ours, theirs = retrieval_pair("Blip2TextModelWithProjection", seed)
     ids = torch.randint(4, 38, (2, 6), generator=torch.Generator().manual_seed(seed))
     mask = mask_of(ids, 0, 2)
-    assert_close(
-        ours(ids, mask).text_embeds, theirs(input_ids=ids, attention_mask=mask).text_embeds, keep=mask
-    )
+    assert_close(ours(ids, mask).text_embeds, theirs(input_ids=ids, attention_mask=mask).text_embeds, keep=mask)
     ours, theirs = retrieval_pair("Blip2VisionModelWithProjection", seed)
     names = ("image_embeds", "last_hidden_state")
     assert_records_close(ours(pixels(2, seed)), theirs(pixel_values=pixels(2, seed)), names)
