@@ -9,7 +9,7 @@ from onlooker.auto_processing import AutoProcessor, AutoTokenizer
 from onlooker.bridge.config import Blip2QFormerConfig
 from onlooker.config import Config, read_config
 from onlooker.hub import split_hub_options
-from onlooker.language.config import OPTConfig, T5Config
+from onlooker.language.config import LlamaConfig, OPTConfig, T5Config
 from onlooker.models.blip2.config import Blip2Config
 from onlooker.models.blip2.generation import Blip2ForConditionalGeneration, Blip2Model
 from onlooker.models.blip2.parts import Blip2QFormerModel, Blip2VisionModel
@@ -18,9 +18,32 @@ from onlooker.models.blip2.retrieval import (
     Blip2TextModelWithProjection,
     Blip2VisionModelWithProjection,
 )
-from onlooker.models.language import OPTForCausalLM, T5ForConditionalGeneration
+from onlooker.models.instructblip.config import (
+    InstructBlipConfig,
+    InstructBlipQFormerConfig,
+    InstructBlipVideoConfig,
+    InstructBlipVideoQFormerConfig,
+    InstructBlipVideoVisionConfig,
+    InstructBlipVisionConfig,
+)
+from onlooker.models.instructblip.generation import (
+    InstructBlipForConditionalGeneration,
+    InstructBlipModel,
+    InstructBlipVideoForConditionalGeneration,
+    InstructBlipVideoModel,
+)
+from onlooker.models.instructblip.parts import (
+    InstructBlipQFormerModel,
+    InstructBlipVideoQFormerModel,
+    InstructBlipVideoVisionModel,
+    InstructBlipVisionModel,
+)
+from onlooker.models.language import LlamaForCausalLM, OPTForCausalLM, T5ForConditionalGeneration
+from onlooker.models.video_llava.config import VideoLlavaConfig
+from onlooker.models.video_llava.generation import VideoLlavaForConditionalGeneration
+from onlooker.models.video_llava.model import CLIPVisionModel, VideoLlavaModel
 from onlooker.pretrained import PreTrainedModel
-from onlooker.vision.config import Blip2VisionConfig
+from onlooker.vision.config import Blip2VisionConfig, CLIPVisionConfig
 
 __all__ = [
     "AutoConfig",
@@ -33,7 +56,23 @@ __all__ = [
 ]
 
 CONFIGS: dict[str, type[Config]] = {
-    cls.model_type: cls for cls in (Blip2Config, Blip2QFormerConfig, Blip2VisionConfig, OPTConfig, T5Config)
+    cls.model_type: cls
+    for cls in (
+        Blip2Config,
+        Blip2QFormerConfig,
+        Blip2VisionConfig,
+        CLIPVisionConfig,
+        InstructBlipConfig,
+        InstructBlipQFormerConfig,
+        InstructBlipVideoConfig,
+        InstructBlipVideoQFormerConfig,
+        InstructBlipVideoVisionConfig,
+        InstructBlipVisionConfig,
+        LlamaConfig,
+        OPTConfig,
+        T5Config,
+        VideoLlavaConfig,
+    )
 }
 #: classes that a checkpoint may name under `architectures` in place of its model_type's usual one
 SPECIAL: dict[str, type[PreTrainedModel]] = {
@@ -77,8 +116,17 @@ class AutoModel:
         "blip-2": Blip2Model,
         "blip_2_qformer": Blip2QFormerModel,
         "blip_2_vision_model": Blip2VisionModel,
+        "clip_vision_model": CLIPVisionModel,
+        "instructblip": InstructBlipModel,
+        "instructblip_qformer": InstructBlipQFormerModel,
+        "instructblip_vision_model": InstructBlipVisionModel,
+        "instructblipvideo": InstructBlipVideoModel,
+        "instructblipvideo_qformer": InstructBlipVideoQFormerModel,
+        "instructblipvideo_vision_model": InstructBlipVideoVisionModel,
+        "llama": LlamaForCausalLM,
         "opt": OPTForCausalLM,
         "t5": T5ForConditionalGeneration,
+        "video_llava": VideoLlavaModel,
     }
 
     @classmethod
@@ -108,9 +156,14 @@ class AutoModel:
 
 
 class AutoModelForImageTextToText(AutoModel):
-    """The class of a checkpoint that writes about pictures."""
+    """The class of a checkpoint that writes about pictures and clips."""
 
-    classes: ClassVar[dict[str, type[PreTrainedModel]]] = {"blip-2": Blip2ForConditionalGeneration}
+    classes: ClassVar[dict[str, type[PreTrainedModel]]] = {
+        "blip-2": Blip2ForConditionalGeneration,
+        "instructblip": InstructBlipForConditionalGeneration,
+        "instructblipvideo": InstructBlipVideoForConditionalGeneration,
+        "video_llava": VideoLlavaForConditionalGeneration,
+    }
 
 
 AutoModelForVision2Seq = AutoModelForVisualQuestionAnswering = AutoModelForImageTextToText

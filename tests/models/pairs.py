@@ -47,3 +47,20 @@ def video_llava_pair(name: str, seed: int, **options: Any) -> tuple[Any, Any]:
     ours = getattr(onlooker, name)(onlooker.VideoLlavaConfig(**values)).eval()
     ours.load_state_dict(theirs.state_dict(), strict=True)
     return ours, theirs
+
+
+def instructblip_pair(name: str, seed: int, text: str, *, absolute: bool = False, **options: Any) -> tuple[Any, Any]:
+    """Ours and theirs of an InstructBLIP class, with equal weights; `name` without the task, as "InstructBlipVideo"."""
+    token = "video_token_index" if "Video" in name else "image_token_index"
+    values = blip2_config(seed, text, **options)
+    del values["image_text_hidden_size"], values["qformer_config"]["use_qformer_text_input"]
+    values[token] = values.pop("image_token_index")
+    if absolute:  # without the positions that `without_cross_distances` would have to mend in every copy
+        values["qformer_config"]["position_embedding_type"] = "absolute"
+    theirs_config = getattr(transformers, f"{name}Config")(**values, attn_implementation="eager")
+    theirs = getattr(transformers, f"{name}ForConditionalGeneration")(theirs_config).eval()
+    randomize(theirs, seed)
+    without_cross_distances(theirs)
+    ours = getattr(onlooker, f"{name}ForConditionalGeneration")(getattr(onlooker, f"{name}Config")(**values)).eval()
+    ours.load_state_dict(theirs.state_dict(), strict=True)
+    return ours, theirs

@@ -13,6 +13,7 @@ from onlooker.bridge.config import Blip2QFormerConfig
 from onlooker.nn.activations import activation
 from onlooker.nn.attend import attend, split_heads
 from onlooker.nn.dropout import drop
+from onlooker.nn.masks import padding_mask
 from onlooker.nn.recompute import LayerStack
 from onlooker.outputs import FILLED, ModelOutput
 
@@ -178,19 +179,33 @@ class QFormerEncoder(LayerStack):
         self,
         x: Tensor,
         query_length: int,
-        mask: Tensor | None = None,
-        head_masks: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        head_mask: Tensor | None = None,
         source: Tensor | None = None,
         source_mask: Tensor | None = None,
         need_weights: bool = False,
         keep_states: bool = False,
     ) -> QFormerOutput:
+        """Run embedded queries and text.
+
+        Args:
+            x: [B, T, D], queries first, text behind them.
+            query_length: how many of the T are queries.
+            attention_mask: [B, T] or [B, T, T], 1 = keep.
+            head_mask: [H] or [layers, H], multiplies the attention weights of each head.
+            source: picture features [B, S, width of the vision tower].
+            source_mask: [B, S], 1 = keep.
+
+        Raises:
+            ValueError: queries without picture features, text without text layers, or a mask of another shape.
+        """
+        mask, source_mask = padding_mask(attention_mask, x.dtype), padding_mask(source_mask, x.dtype)
+        by_layer = _head_masks(head_mask, len(self.layer))
+        source = None if source is None else source.to(x.dtype)
         states, attentions, cross_attentions = [x], [], []
         for index, layer in enumerate(self.layer):
-            head_mask = None if head_masks is None else head_masks[index]
-            x, weights, cross = self.run_layer(
-                layer, x, query_length, mask, head_mask, source, source_mask, need_weights
-            )
+            heads = None if by_layer is None else by_layer[index]
+            x, weights, cross = self.run_layer(layer, x, query_length, mask, heads, source, source_mask, need_weights)
             if keep_states:
                 states.append(x)
             if need_weights:
@@ -206,7 +221,7 @@ class QFormerEncoder(LayerStack):
         )
 
 
-def head_masks(head_mask: Tensor | None, num_layers: int) -> Tensor | None:
+def _head_masks(head_mask: Tensor | None, num_layers: int) -> Tensor | None:
     """[H] or [layers, H] with 1 = keep -> [layers, 1, H, 1, 1].
 
     Raises:

@@ -86,8 +86,9 @@ def scatter_in_order(
         wanted = placeholders.sum(1).tolist()
         if sum(wanted) != sum(counts):
             raise ValueError(
-                f"the prompts have {sum(wanted)} {what} tokens, and the {len(counts)} pictures or clips give {sum(counts)} "
-                f"features. Let the processor write the placeholders, and check that truncation did not cut them."
+                f"the prompts have {sum(wanted)} {what} tokens, and the {len(counts)} pictures or clips give "
+                f"{sum(counts)} features. Let the processor write the placeholders, and check that "
+                f"truncation did not cut them."
             )
         left = list(counts)
         for row, places in enumerate(wanted):
@@ -95,7 +96,7 @@ def scatter_in_order(
                 places -= left.pop(0)
             if places:
                 raise ValueError(
-                    f"row {row} of the batch has {wanted[row]} {what} tokens, which is not a whole number of pictures or "
-                    f"clips of {sorted(set(counts))} features: a picture would be split between rows."
+                    f"row {row} of the batch has {wanted[row]} {what} tokens, which is not a whole number of pictures "
+                    f"or clips of {sorted(set(counts))} features: a picture would be split between rows."
                 )
     return inputs_embeds.masked_scatter(placeholders[..., None], features.to(inputs_embeds.dtype))

@@ -145,7 +145,9 @@ class LlamaConfig(Config):
             self.num_key_value_heads = self.num_attention_heads
         if self.head_dim is None:
             if self.hidden_size % self.num_attention_heads:
-                raise ValueError(f"hidden_size {self.hidden_size} is not a multiple of {self.num_attention_heads} heads")
+                raise ValueError(
+                    f"hidden_size {self.hidden_size} is not a multiple of {self.num_attention_heads} heads"
+                )
             self.head_dim = self.hidden_size // self.num_attention_heads
         if self.num_attention_heads % self.num_key_value_heads:
             raise ValueError(

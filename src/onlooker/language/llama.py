@@ -101,9 +101,7 @@ class LlamaDecoder(LayerStack):
     def __init__(self, config: LlamaConfig) -> None:
         super().__init__()
         self.config = config
-        self.rotary = Rotary(
-            config.head_dim, config.rope_theta, config.max_position_embeddings, config.rope_scaling
-        )
+        self.rotary = Rotary(config.head_dim, config.rope_theta, config.max_position_embeddings, config.rope_scaling)
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, config.pad_token_id)
         self.layers = nn.ModuleList(LlamaLayer(config, i) for i in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)

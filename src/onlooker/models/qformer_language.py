@@ -7,7 +7,7 @@ vocabulary.
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,7 @@ class QFormerLanguage:
 
     config: Any
     placeholder = "<image>"
+    reads_generation_config: ClassVar[bool] = False
     language_projection: nn.Linear
     language_model: nn.Module
 

@@ -50,6 +50,8 @@ class PreTrainedModel(_Module):
     rename: ClassVar[list[tuple[str, str]]] = []
     #: published names, where they differ from the names here: used in both directions
     disk_names: ClassVar[RenameTable | None] = None
+    #: whether generation_config.json counts; the BLIP families start from their text configuration instead
+    reads_generation_config: ClassVar[bool] = True
     #: prefixes under which this class is found in checkpoints that it is a part of
     part_prefixes: ClassVar[tuple[str, ...]] = ()
 
@@ -131,7 +133,9 @@ class PreTrainedModel(_Module):
 
     def _load_generation_config(self, name: str | Path, hub: Mapping[str, Any]) -> None:
         """Take the settings of generation_config.json over, unless they were only derived from the config."""
-        file = find_file(name, GENERATION_CONFIG_FILE, **hub) if hasattr(self, "generation_config") else None
+        if not self.reads_generation_config or not hasattr(self, "generation_config"):
+            return
+        file = find_file(name, GENERATION_CONFIG_FILE, **hub)
         if file is None or json.loads(file.read_text(encoding="utf-8")).get("_from_model_config"):
             return
         self.generation_config = GenerationConfig.from_pretrained(file.parent)

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from onlooker.bridge.config import Blip2QFormerConfig
 from onlooker.config import Config
 from onlooker.vision.config import Blip2VisionConfig
 
-if TYPE_CHECKING:
-    from typing_extensions import Self
+_Composite = TypeVar("_Composite", bound=Config)
+
+
+def section(cls: type[Config], values: Config | dict[str, Any] | None) -> Config:
+    """A part's configuration from a dictionary or another configuration, copied."""
+    return cls.from_dict(values.to_dict() if hasattr(values, "to_dict") else values or {})  # type: ignore[union-attr]
+
+
+def from_parts(
+    cls: type[_Composite],
+    vision_config: Config,
+    qformer_config: Config,
+    text_config: Config | None = None,
+    **kwargs: Any,
+) -> _Composite:
+    """The composite of three configurations; more keywords reach the constructor."""
+    return cls(vision_config=vision_config, qformer_config=qformer_config, text_config=text_config, **kwargs)
 
 
 class Blip2Config(Config):
@@ -41,22 +56,12 @@ class Blip2Config(Config):
     def __post_init__(self) -> None:
         from onlooker.language.choose import text_config
 
-        self.vision_config = _section(Blip2VisionConfig, self.vision_config)
-        self.qformer_config = _section(Blip2QFormerConfig, self.qformer_config)
+        self.vision_config = section(Blip2VisionConfig, self.vision_config)
+        self.qformer_config = section(Blip2QFormerConfig, self.qformer_config)
         self.text_config = text_config(self.text_config)
         self.qformer_config.encoder_hidden_size = self.vision_config.hidden_size
         self.is_encoder_decoder = self.text_config.is_encoder_decoder
         self.use_decoder_only_language_model = not self.text_config.is_encoder_decoder
 
-    @classmethod
-    def from_vision_qformer_text_configs(
-        cls, vision_config: Config, qformer_config: Config, text_config: Config | None = None, **kwargs: Any
-    ) -> Self:
-        """The composite of three configurations; more keywords reach the constructor."""
-        return cls(vision_config=vision_config, qformer_config=qformer_config, text_config=text_config, **kwargs)
-
-    from_text_vision_configs = from_vision_qformer_text_configs
-
-
-def _section(cls: type[Config], values: Config | dict[str, Any] | None) -> Config:
-    return cls.from_dict(values.to_dict() if hasattr(values, "to_dict") else values or {})  # type: ignore[union-attr]
+    from_vision_qformer_text_configs = classmethod(from_parts)
+    from_text_vision_configs = classmethod(from_parts)

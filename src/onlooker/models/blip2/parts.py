@@ -8,10 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from onlooker.bridge.config import Blip2QFormerConfig
-from onlooker.bridge.qformer import QFormerEncoder, QFormerOutput, head_masks
+from onlooker.bridge.qformer import QFormerEncoder, QFormerOutput
 from onlooker.nn.dropout import drop
 from onlooker.nn.initialize import init_normal
-from onlooker.nn.masks import padding_mask
 from onlooker.outputs import output_options
 from onlooker.pretrained import PreTrainedModel
 from onlooker.vision.config import Blip2VisionConfig
@@ -74,17 +73,13 @@ class QFormer(nn.Module):
         )
         x = self.layernorm(query_embeds.to(self.layernorm.weight.dtype))
         x = drop(x, self.dropout, self.training)
-        source_mask = None
-        if encoder_hidden_states is not None:
-            encoder_hidden_states = encoder_hidden_states.to(x.dtype)
-            source_mask = padding_mask(encoder_attention_mask, x.dtype)
         output = self.encoder(
             x,
             x.shape[1] if query_length is None else query_length,
-            mask=padding_mask(attention_mask, x.dtype),
-            head_masks=head_masks(head_mask, self.config.num_hidden_layers),
+            attention_mask=attention_mask,
+            head_mask=head_mask,
             source=encoder_hidden_states,
-            source_mask=source_mask,
+            source_mask=encoder_attention_mask,
             need_weights=need_weights,
             keep_states=keep_states,
         )

@@ -61,7 +61,8 @@ class VideoLlavaConfig(Config):
     def __post_init__(self) -> None:
         if self.vision_feature_select_strategy not in ("default", "full"):
             raise ValueError(
-                f"vision_feature_select_strategy is {self.vision_feature_select_strategy!r}; it may be 'default' or 'full'"
+                f"vision_feature_select_strategy is {self.vision_feature_select_strategy!r}; "
+                f"it may be 'default' or 'full'"
             )
         self.vision_config = CLIPVisionConfig.from_dict(_values(self.vision_config, TOWER, CLIPVisionConfig))
         self.text_config = LlamaConfig.from_dict(_values(self.text_config, {}, LlamaConfig))

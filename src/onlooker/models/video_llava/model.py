@@ -192,8 +192,8 @@ class VideoLlavaModel(VideoLlavaPreTrainedModel, nn.Module):
         if embeds.is_meta or bool(places.any()) or len(counts) != len(embeds):
             return scatter_in_order(embeds, places, features, counts, what), attention_mask
         warnings.warn(
-            f"the prompt keeps no place for the picture or clip: its features are put in front of the text. Write {what} "
-            f"where it belongs, and let the processor expand it.",
+            f"the prompt keeps no place for the picture or clip: its features are put in front of the text. "
+            f"Write {what} where it belongs, and let the processor expand it.",
             stacklevel=4,
         )
         if attention_mask is None:
