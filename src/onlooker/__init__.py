@@ -30,12 +30,36 @@ if TYPE_CHECKING:
         Blip2TextModelWithProjection,
         Blip2VisionModelWithProjection,
     )
+    from onlooker.models.instructblip.config import (
+        InstructBlipConfig,
+        InstructBlipQFormerConfig,
+        InstructBlipVideoConfig,
+        InstructBlipVideoQFormerConfig,
+        InstructBlipVideoVisionConfig,
+        InstructBlipVisionConfig,
+    )
+    from onlooker.models.instructblip.generation import (
+        InstructBlipForConditionalGeneration,
+        InstructBlipModel,
+        InstructBlipVideoForConditionalGeneration,
+        InstructBlipVideoModel,
+    )
+    from onlooker.models.instructblip.parts import (
+        InstructBlipQFormerModel,
+        InstructBlipVideoQFormerModel,
+        InstructBlipVideoVisionModel,
+        InstructBlipVisionModel,
+    )
+    from onlooker.models.instructblip.processor import InstructBlipProcessor, InstructBlipVideoProcessor
     from onlooker.models.language import LlamaForCausalLM, OPTForCausalLM, T5ForConditionalGeneration
     from onlooker.models.video_llava.config import VideoLlavaConfig
     from onlooker.models.video_llava.generation import VideoLlavaForConditionalGeneration
     from onlooker.models.video_llava.model import CLIPVisionModel, VideoLlavaModel
+    from onlooker.models.video_llava.processor import VideoLlavaProcessor
     from onlooker.pipeline import Answer, Onlooker
     from onlooker.pixels.blip import BlipImageProcessor
+    from onlooker.pixels.video import InstructBlipVideoImageProcessor, InstructBlipVideoVideoProcessor
+    from onlooker.pixels.video_llava import VideoLlavaImageProcessor, VideoLlavaVideoProcessor
     from onlooker.quant.bnb import BitsAndBytesConfig
     from onlooker.vision.config import Blip2VisionConfig, CLIPVisionConfig
 
@@ -57,12 +81,33 @@ _MODULES = {
     "models.blip2.retrieval": (
         "Blip2ForImageTextRetrieval Blip2TextModelWithProjection Blip2VisionModelWithProjection"
     ),
+    "models.instructblip.config": (
+        "InstructBlipConfig "
+        "InstructBlipQFormerConfig "
+        "InstructBlipVideoConfig "
+        "InstructBlipVideoQFormerConfig "
+        "InstructBlipVideoVisionConfig "
+        "InstructBlipVisionConfig"
+    ),
+    "models.instructblip.generation": (
+        "InstructBlipForConditionalGeneration "
+        "InstructBlipModel "
+        "InstructBlipVideoForConditionalGeneration "
+        "InstructBlipVideoModel"
+    ),
+    "models.instructblip.parts": (
+        "InstructBlipQFormerModel InstructBlipVideoQFormerModel InstructBlipVideoVisionModel InstructBlipVisionModel"
+    ),
+    "models.instructblip.processor": "InstructBlipProcessor InstructBlipVideoProcessor",
     "models.language": "LlamaForCausalLM OPTForCausalLM T5ForConditionalGeneration",
     "models.video_llava.config": "VideoLlavaConfig",
     "models.video_llava.generation": "VideoLlavaForConditionalGeneration",
     "models.video_llava.model": "CLIPVisionModel VideoLlavaModel",
+    "models.video_llava.processor": "VideoLlavaProcessor",
     "pipeline": "Answer Onlooker",
     "pixels.blip": "BlipImageProcessor",
+    "pixels.video": "InstructBlipVideoImageProcessor InstructBlipVideoVideoProcessor",
+    "pixels.video_llava": "VideoLlavaImageProcessor VideoLlavaVideoProcessor",
     "quant.bnb": "BitsAndBytesConfig",
     "vision.config": "Blip2VisionConfig CLIPVisionConfig",
 }
@@ -93,6 +138,24 @@ __all__ = [
     "CLIPVisionConfig",
     "CLIPVisionModel",
     "GenerationConfig",
+    "InstructBlipConfig",
+    "InstructBlipForConditionalGeneration",
+    "InstructBlipModel",
+    "InstructBlipProcessor",
+    "InstructBlipQFormerConfig",
+    "InstructBlipQFormerModel",
+    "InstructBlipVideoConfig",
+    "InstructBlipVideoForConditionalGeneration",
+    "InstructBlipVideoImageProcessor",
+    "InstructBlipVideoModel",
+    "InstructBlipVideoProcessor",
+    "InstructBlipVideoQFormerConfig",
+    "InstructBlipVideoQFormerModel",
+    "InstructBlipVideoVideoProcessor",
+    "InstructBlipVideoVisionConfig",
+    "InstructBlipVideoVisionModel",
+    "InstructBlipVisionConfig",
+    "InstructBlipVisionModel",
     "LlamaConfig",
     "LlamaForCausalLM",
     "OPTConfig",
@@ -102,7 +165,10 @@ __all__ = [
     "T5ForConditionalGeneration",
     "VideoLlavaConfig",
     "VideoLlavaForConditionalGeneration",
+    "VideoLlavaImageProcessor",
     "VideoLlavaModel",
+    "VideoLlavaProcessor",
+    "VideoLlavaVideoProcessor",
     "load_image",
 ]
 
