@@ -117,7 +117,7 @@ class LlamaConfig(Config):
     intermediate_size: int = 11008
     num_hidden_layers: int = 32
     num_attention_heads: int = 32  # H
-    num_key_value_heads: int | None = None
+    num_key_value_heads: int = None  # type: ignore[assignment]  # as many as heads
     hidden_act: str = "silu"
     max_position_embeddings: int = 2048
     initializer_range: float = 0.02
@@ -133,7 +133,7 @@ class LlamaConfig(Config):
     attention_bias: bool = False
     attention_dropout: float = 0.0
     mlp_bias: bool = False
-    head_dim: int | None = None  # K
+    head_dim: int = None  # type: ignore[assignment]  # K, hidden_size / heads
 
     def __post_init__(self) -> None:
         newer = self.__dict__.pop("rope_parameters", None)

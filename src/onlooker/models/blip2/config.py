@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from onlooker.bridge.config import Blip2QFormerConfig
 from onlooker.config import Config
 from onlooker.vision.config import Blip2VisionConfig
 
-_Composite = TypeVar("_Composite", bound=Config)
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 
 def section(cls: type[Config], values: Config | dict[str, Any] | None) -> Config:
@@ -16,18 +17,25 @@ def section(cls: type[Config], values: Config | dict[str, Any] | None) -> Config
     return cls.from_dict(values.to_dict() if hasattr(values, "to_dict") else values or {})  # type: ignore[union-attr]
 
 
-def from_parts(
-    cls: type[_Composite],
-    vision_config: Config,
-    qformer_config: Config,
-    text_config: Config | None = None,
-    **kwargs: Any,
-) -> _Composite:
-    """The composite of three configurations; more keywords reach the constructor."""
-    return cls(vision_config=vision_config, qformer_config=qformer_config, text_config=text_config, **kwargs)
+class FromParts:
+    """Composites that are made from the configurations of their three parts."""
+
+    @classmethod
+    def from_vision_qformer_text_configs(
+        cls, vision_config: Config, qformer_config: Config, text_config: Config | None = None, **kwargs: Any
+    ) -> Self:
+        """The composite of three configurations; more keywords reach the constructor."""
+        return cls(vision_config=vision_config, qformer_config=qformer_config, text_config=text_config, **kwargs)  # type: ignore[call-arg]
+
+    @classmethod
+    def from_text_vision_configs(
+        cls, vision_config: Config, qformer_config: Config, text_config: Config | None = None, **kwargs: Any
+    ) -> Self:
+        """Another name of `from_vision_qformer_text_configs`, with the same order of arguments."""
+        return cls.from_vision_qformer_text_configs(vision_config, qformer_config, text_config, **kwargs)
 
 
-class Blip2Config(Config):
+class Blip2Config(FromParts, Config):
     """Configuration of the BLIP-2 classes.
 
     Args:
@@ -62,6 +70,3 @@ class Blip2Config(Config):
         self.qformer_config.encoder_hidden_size = self.vision_config.hidden_size
         self.is_encoder_decoder = self.text_config.is_encoder_decoder
         self.use_decoder_only_language_model = not self.text_config.is_encoder_decoder
-
-    from_vision_qformer_text_configs = classmethod(from_parts)
-    from_text_vision_configs = classmethod(from_parts)

@@ -18,9 +18,9 @@ class Blip2ForConditionalGenerationModelOutput(ModelOutput):
 
 
 class Blip2ImageFeatures(UnpackingOutput):
-    """Visual tokens [B, Q, D of the language model], and the records of the two parts that made them."""
+    """Visual tokens [B, Q, D of the language model] (a list for clips of unequal length), and the parts' records."""
 
-    pooler_output: Tensor = FILLED
+    pooler_output: Any = FILLED
     vision_outputs: ModelOutput = FILLED
     qformer_outputs: ModelOutput = FILLED
 

@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from onlooker.bridge.config import Blip2QFormerConfig
 from onlooker.config import Config
-from onlooker.models.blip2.config import from_parts, section
+from onlooker.models.blip2.config import FromParts, section
 from onlooker.vision.config import Blip2VisionConfig
 
 
@@ -38,7 +38,7 @@ class InstructBlipVideoQFormerConfig(Blip2QFormerConfig):
     use_qformer_text_input: bool = True
 
 
-class _InstructBlipConfig(Config):
+class _InstructBlipConfig(FromParts, Config):
     """What both have: the three parts, and what follows from them."""
 
     vision_class: ClassVar[type[Config]]
@@ -59,9 +59,6 @@ class _InstructBlipConfig(Config):
         self.text_config = text_config(self.text_config)
         self.qformer_config.encoder_hidden_size = self.vision_config.hidden_size
         self.use_decoder_only_language_model = not self.text_config.is_encoder_decoder
-
-    from_vision_qformer_text_configs = classmethod(from_parts)
-    from_text_vision_configs = classmethod(from_parts)
 
 
 class InstructBlipConfig(_InstructBlipConfig):

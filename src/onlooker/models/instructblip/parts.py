@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from onlooker.bridge.config import Blip2QFormerConfig
 from onlooker.bridge.qformer import QFormerEncoder, QFormerOutput
 from onlooker.bridge.text_embeddings import QFormerTextEmbeddings
+from onlooker.config import Config
 from onlooker.models.instructblip.config import (
     InstructBlipQFormerConfig,
     InstructBlipVideoQFormerConfig,
@@ -25,7 +26,7 @@ from onlooker.vision.eva import EvaVisionTransformer
 class InstructBlipVisionModel(PreTrainedModel, EvaVisionTransformer):
     """Pictures [N, 3, h, w] -> features of every patch (see `EvaVisionTransformer`)."""
 
-    config_class = InstructBlipVisionConfig
+    config_class: ClassVar[type[Config]] = InstructBlipVisionConfig
     base_model_prefix = "vision_model"
     part_prefixes: ClassVar[tuple[str, ...]] = ("vision_model.",)
     _no_split_modules: ClassVar[tuple[str, ...]] = ("EvaLayer",)
@@ -45,7 +46,7 @@ class InstructQFormerEmbeddings(QFormerTextEmbeddings):
         self.layernorm = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.dropout = config.hidden_dropout_prob
 
-    def forward(  # type: ignore[override]
+    def forward(
         self, input_ids: Tensor | None, position_ids: Tensor | None = None, query_embeds: Tensor | None = None
     ) -> Tensor:
         """
@@ -127,7 +128,7 @@ class InstructQFormer(nn.Module):
 class InstructBlipQFormerModel(PreTrainedModel, InstructQFormer):
     """InstructBLIP's Querying Transformer (see `InstructQFormer`)."""
 
-    config_class = InstructBlipQFormerConfig
+    config_class: ClassVar[type[Config]] = InstructBlipQFormerConfig
     base_model_prefix = "qformer"
     part_prefixes: ClassVar[tuple[str, ...]] = ("qformer.",)
     _no_split_modules: ClassVar[tuple[str, ...]] = ("QFormerLayer", "InstructQFormerEmbeddings")
