@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from onlooker.config import Config
+from onlooker.language.outputs import StackOutput
+from onlooker.language.protocol import Decoding
 from onlooker.nn.cache import KVCache
 from onlooker.nn.masks import causal_mask, compact, positions
 
-if TYPE_CHECKING:
-    from onlooker.language.decoder import CausalLM
-    from onlooker.language.protocol import Decoding
+
+class Decoder(Protocol):
+    """What the rows here need of a model (see `CausalLM`)."""
+
+    config: Config
+    lm_head: Any
+
+    def get_input_embeddings(self) -> Any: ...
+
+    def decode(
+        self,
+        inputs_embeds: Tensor,
+        position_ids: Tensor,
+        mask: Tensor | None,
+        is_causal: bool,
+        cache: KVCache | None = None,
+    ) -> StackOutput: ...
 
 
 class CausalDecoding:
@@ -23,7 +40,7 @@ class CausalDecoding:
     """
 
     def __init__(
-        self, model: CausalLM, inputs_embeds: Tensor, attention_mask: Tensor | None, max_new_tokens: int
+        self, model: Decoder, inputs_embeds: Tensor, attention_mask: Tensor | None, max_new_tokens: int
     ) -> None:
         inputs_embeds, self.lengths = compact(inputs_embeds, attention_mask)
         length = inputs_embeds.shape[1]
@@ -58,7 +75,7 @@ class CausalDecoding:
 class UncachedDecoding:
     """Rows that are run anew for every token, pads and all."""
 
-    def __init__(self, model: CausalLM, inputs_embeds: Tensor, attention_mask: Tensor | None) -> None:
+    def __init__(self, model: Decoder, inputs_embeds: Tensor, attention_mask: Tensor | None) -> None:
         _, self.lengths = compact(inputs_embeds, attention_mask)
         self._model = model
         self._embeds = inputs_embeds

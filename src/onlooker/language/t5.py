@@ -13,6 +13,7 @@ from onlooker.language.config import T5Config
 from onlooker.language.loss import IGNORED
 from onlooker.language.outputs import Seq2SeqLMOutput, StackOutput
 from onlooker.language.protocol import Decoding
+from onlooker.language.t5_decoding import T5Decoding
 from onlooker.language.t5_layers import T5Attention, T5DenseReluDense, T5Stack
 from onlooker.nn.cache import CrossCache
 from onlooker.nn.masks import additive, is_right_padded, padding_mask, positions
@@ -221,8 +222,6 @@ class T5LanguageModel(nn.Module):
             attention_mask: [B, S], 1 = attended; pads may stand anywhere.
             decoder_input_ids: [B, T], at least the start token.
         """
-        from onlooker.language.t5_decoding import T5Decoding
-
         return T5Decoding(
             self, inputs_embeds, attention_mask, decoder_input_ids, decoder_attention_mask, max_new_tokens, use_cache
         )

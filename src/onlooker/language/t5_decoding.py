@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from onlooker.language.decoding import select_states
+from onlooker.language.outputs import StackOutput
 from onlooker.nn.cache import CrossCache
 from onlooker.nn.masks import additive, compact
 
-if TYPE_CHECKING:
-    from onlooker.language.t5 import T5LanguageModel
+
+class EncoderDecoder(Protocol):
+    """What the rows here need of a model (see `T5LanguageModel`)."""
+
+    shared: Any
+    decoder: Any
+
+    def encode(self, inputs_embeds: Tensor, attention_mask: Tensor | None) -> StackOutput: ...
+
+    def decode(
+        self,
+        inputs_embeds: Tensor,
+        attention_mask: Tensor | None,
+        source: Tensor,
+        source_mask: Tensor | None,
+        cache: CrossCache | None = None,
+    ) -> StackOutput: ...
+
+    def head(self, hidden: Tensor) -> Tensor: ...
 
 
 class T5Decoding:
@@ -24,7 +42,7 @@ class T5Decoding:
 
     def __init__(
         self,
-        model: T5LanguageModel,
+        model: EncoderDecoder,
         inputs_embeds: Tensor,
         attention_mask: Tensor | None,
         decoder_input_ids: Tensor,
