@@ -18,7 +18,7 @@ class BlipImageProcessor(ImageProcessor):
         resample: Pillow's number of the filter; 3 is bicubic.
         image_mean, image_std: one number, or one for each channel; on the scale after rescaling.
         do_convert_rgb: Pillow images of other modes become RGB; alpha is dropped.
-        kwargs: `resize_with` ("pillow", the default, or "torch": faster, and at most one level of 255 away); any
+        kwargs: `resize_with` ("pillow", the default, or "torch": faster, and at most two levels of 255 away); any
             others are kept as attributes and written back.
     """
 

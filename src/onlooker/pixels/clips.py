@@ -129,37 +129,39 @@ def load_clip(source: Any, num_frames: int, policy: str = "uniform") -> Any:
         return [open_image(item) for item in source]
     if not _is_file(source):
         return source
-    found = find_source(source)
-    still = _still(found)
-    return [still] if still is not None else load_video(_media(found), num_frames=num_frames, sampling=policy).pixels
+    media, still = _opened(source)
+    return [still] if still is not None else load_video(media, num_frames=num_frames, sampling=policy).pixels
 
 
 def _read(source: Any, sampling: Sampling) -> Any:
     """Frames of a file; a still picture is a clip of one frame, whatever its name says."""
-    found = find_source(source)
-    still = _still(found)
-    if still is not None:
-        return sampling.of([still])
     from onlooker.media import load_video, probe_video
 
-    count = probe_video(_media(found)).frames
+    media, still = _opened(source)
+    if still is not None:
+        return sampling.of([still])
+    info = probe_video(media)
     if sampling.num_frames is not None:
-        sampling.of(range(count))  # too few of them is an error here, where load_video repeats
-        return load_video(_media(found), num_frames=sampling.num_frames, sampling=sampling.policy).pixels
-    if count > _MAX_WHOLE:
+        sampling.of(range(info.frames))  # too few of them is an error here, where load_video repeats
+        return load_video(media, num_frames=sampling.num_frames, sampling=sampling.policy).pixels
+    if info.frames > _MAX_WHOLE:
         raise ValueError(
-            f"{found.name} has {count} frames, and all of them would be used; say how many with num_frames=8, or give "
-            "the frames of onlooker.load_video"
+            f"{info.source} has {info.frames} frames, and all of them would be used; say how many with num_frames=8, "
+            "or give the frames of onlooker.load_video"
         )
-    return load_video(_media(found), indices=list(range(count))).pixels
+    return load_video(media, sampling="all").pixels
+
+
+def _opened(source: Any) -> tuple[Any, Image.Image | None]:
+    """What to read a clip from, fetched once; and the picture in it where it holds a still one."""
+    if isinstance(source, (str, os.PathLike)) and os.path.isdir(source):  # of frames
+        return source, None
+    found = find_source(source)
+    return (found.data if found.path is None else found.path), _still(found)
 
 
 def _is_file(source: Any) -> bool:
     return isinstance(source, (str, os.PathLike, bytes, bytearray)) or hasattr(source, "read")
-
-
-def _media(found: Source) -> Any:
-    return found.data if found.path is None else found.path
 
 
 def _still(found: Source) -> Image.Image | None:
@@ -172,7 +174,7 @@ def _still(found: Source) -> Image.Image | None:
         return None
     if getattr(image, "n_frames", 1) > 1:
         return None
-    return open_image(_media(found))
+    return open_image(found.data if found.path is None else found.path)
 
 
 def _frames(raw: Any, input_data_format: str | None, do_convert_rgb: bool) -> list[Frame]:

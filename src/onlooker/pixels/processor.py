@@ -16,7 +16,7 @@ from PIL import Image
 from onlooker.outputs import BatchFeature
 from onlooker.pixels.files import PREPROCESSOR_FILE, VIDEO_PREPROCESSOR_FILE, read_options
 from onlooker.pixels.inputs import FIRST, flat_pictures, format_name
-from onlooker.pixels.resize import PILLOW, center_crop, height_and_width, resize, target_size
+from onlooker.pixels.resize import PILLOW, center_crop, check_range, height_and_width, resize, target_size
 from onlooker.pixels.settings import Settings
 from onlooker.pixels.values import model_values
 
@@ -112,6 +112,8 @@ class ImageProcessor:
             else:
                 height, width = height_and_width(settings.size)
             picture, fractions = resize(picture, height, width, settings.resample, settings.resize_with)
+        elif settings.do_rescale and isinstance(picture, np.ndarray):
+            check_range(picture)
         array = np.asarray(picture)
         if settings.do_center_crop:
             height, width = height_and_width(settings.crop_size, "crop_size")

@@ -70,7 +70,7 @@ def resize(
     Args:
         picture: Pillow image in RGB, or array [h, w, C] with values as `to_eight_bits` takes them.
         resample: Pillow's number of the filter.
-        resize_with: "pillow", or "torch": the same filters, up to ten times faster, and at most one level away.
+        resize_with: "pillow", or "torch": the same filters, up to ten times faster, and at most two levels away.
 
     Returns:
         uint8 [height, width, C], and whether its 255 stands for 1.0, because fractions came in.
@@ -126,6 +126,18 @@ def _overlap(have: int, want: int, is_rest_first: bool) -> tuple[slice, slice]:
         return slice(start, start + want), slice(0, want)
     start = (want - have + is_rest_first) // 2
     return slice(0, have), slice(start, start + have)
+
+
+def check_range(array: np.ndarray) -> None:
+    """Hold an array that will be rescaled, but not resized, against the levels of a picture.
+
+    Raises:
+        ValueError: values outside 0..255.
+    """
+    if array.dtype != np.uint8 and not (array.min() >= 0 and array.max() <= 255):  # so that nan fails too
+        raise ValueError(
+            f"pixel values run from {array.min()} to {array.max()}; rescaling needs 0..255 (or set do_rescale=False)"
+        )
 
 
 def to_eight_bits(array: np.ndarray) -> tuple[np.ndarray, bool]:

@@ -99,7 +99,7 @@ class InstructBlipVideoImageProcessor(ClipProcessor, BlipImageProcessor):
     """Clips to pixel_values [n, F, 3, h, w]: every frame resized to `size` whatever the aspect, and normalised.
 
     The arguments are those of `BlipImageProcessor`. `resize_with` is "torch" unless given, which has the numbers of
-    the published video processor; "pillow" has those of the published picture processor, at most one level away.
+    the published video processor; "pillow" has those of the published picture processor, at most two levels away.
     `num_frames` with `do_sample_frames=True` takes that many frames of each clip.
     """
 
