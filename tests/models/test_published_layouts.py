@@ -1,4 +1,4 @@
-"""The published BLIP-2 checkpoints, name by name and shape by shape, on the meta device."""
+"""The published checkpoints, name by name and shape by shape, on the meta device."""
 
 import json
 import re
@@ -32,15 +32,17 @@ def test_every_tensor_has_its_published_name_and_shape(path):
     layout = json.loads(path.read_text())
     wanted = expand(layout["tensors"])
     assert len(wanted) == layout["counts"]["tensors"]
+    cls = getattr(onlooker, layout["class"])
     with torch.device("meta"):
-        model = getattr(onlooker, layout["class"])(onlooker.Blip2Config(**layout["config"]))
-    shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+        model = cls(cls.config_class(**layout["config"]))
+    on_disk = cls.disk_names.to_file if cls.disk_names else str
+    shapes = {on_disk(name): tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     tied = model.tied_weights()
     assert {name: shape for name, shape in shapes.items() if name not in tied} == wanted
     # What a file may hold besides is a duplicate that we know, or a buffer that nobody needs.
     for name, shape in expand(layout.get("optional", [])).items():
         assert shapes.get(name, shape) == shape
-        assert name in tied or name.endswith("position_ids")
+        assert name in tied or name.endswith(("position_ids", "rotary_emb.inv_freq"))
     assert sum(parameter.numel() for parameter in model.parameters()) == layout["counts"]["parameters"]
 
 
@@ -51,4 +53,7 @@ def test_the_layouts_are_there():
         "blip2-flan-t5-xl",
         "blip2-flan-t5-xxl",
         "blip2-itm-vit-g",
+        "instructblip-flan-t5-xl",
+        "instructblip-vicuna-7b",
+        "video-llava-7b-hf",
     }
