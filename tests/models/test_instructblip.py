@@ -54,7 +54,7 @@ def test_qformer(kind):
 
 
 @pytest.mark.parametrize("text", TEXTS)
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("name", ["InstructBlip", "InstructBlipVideo"])
 def test_forward_and_generate_equal_the_reference(name, seed, text):
     ours, theirs = instructblip_pair(name, seed, text)
@@ -170,6 +170,25 @@ def test_checkpoints_go_both_ways(text, tmp_path):
     loaded.save_pretrained(tmp_path / "ours")
     back = transformers.InstructBlipVideoForConditionalGeneration.from_pretrained(tmp_path / "ours").eval()
     assert_close(back(**inputs).logits, wanted, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "reference"])
+@pytest.mark.filterwarnings("ignore:T5 was trained in bfloat16")
+def test_half_precision(text, dtype, tmp_path):
+    ours, _ = instructblip_pair("InstructBlipVideo", 2, text, absolute=True)
+    ours.save_pretrained(tmp_path)
+    loaded = onlooker.InstructBlipVideoForConditionalGeneration.from_pretrained(tmp_path, dtype=dtype)
+    parts = {name: parameter.dtype for name, parameter in loaded.named_parameters()}
+    if dtype == "float16":
+        assert parts["query_tokens"] == torch.float32
+        assert parts["qformer.embeddings.layernorm.weight"] == torch.float16
+        stays = {name for name, kind in parts.items() if kind == torch.float32}
+        assert stays == {"query_tokens"} | {name for name in parts if name.endswith(".wo.weight")}
+    inputs = inputs_of(ours, 2) | {"pixel_values": clips(2, 2)}
+    inputs["decoder_input_ids"] = inputs["input_ids"][:, -2:]
+    assert_close(loaded(**inputs).logits, ours(**inputs).logits, tolerance=0.2)
+    assert loaded.generate(**{name: value for name, value in inputs.items() if "decoder" not in name}).shape[0] == 2
 
 
 def test_what_does_not_fit_is_refused():

@@ -11,7 +11,7 @@ from tests.compare import assert_close, assert_records_close
 from tests.models.pairs import video_llava_pair
 from tests.tiny import IMAGE_TOKEN, VIDEO_TOKEN, clip_config, clips, pixels, randomize, video_llava_config
 
-SEEDS = range(8)
+SEEDS = range(12)
 PATCHES = 4
 
 
@@ -213,6 +213,17 @@ def test_checkpoints_go_both_ways(name, tmp_path):
     loaded.save_pretrained(tmp_path / "ours")
     back = getattr(transformers, name).from_pretrained(tmp_path / "ours").eval()
     assert_close(back(**inputs)[0], wanted)
+
+
+def test_every_part_was_trained_in_bfloat16(tmp_path):
+    ours, _ = video_llava_pair("VideoLlavaForConditionalGeneration", 0)
+    ours.save_pretrained(tmp_path)
+    loaded = onlooker.VideoLlavaForConditionalGeneration.from_pretrained(tmp_path, dtype="reference")
+    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.bfloat16}
+    inputs = mixed_inputs(loaded)
+    assert torch.isfinite(loaded(**inputs).logits).all()
+    half = onlooker.VideoLlavaForConditionalGeneration.from_pretrained(tmp_path, torch_dtype=torch.float16)
+    assert {parameter.dtype for parameter in half.parameters()} == {torch.float16}
 
 
 def test_the_paper_model_attends_over_time():

@@ -113,7 +113,9 @@ class T5Decoding:
     def select(self, rows: Tensor) -> None:
         if self._cache is not None:
             self._cache.select(rows)
-        self._ids, self._ends, self._source = self._ids[rows], self._ends[rows], self._source[rows]
+        else:  # with a cache the encoder's output is not read again
+            self._source = self._source[rows]
+        self._ids, self._ends = self._ids[rows], self._ends[rows]
         if self._source_mask is not None:
             self._source_mask = self._source_mask[rows]
         select_states(self, rows)

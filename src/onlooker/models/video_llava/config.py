@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from onlooker.config import Config
 from onlooker.language.config import LlamaConfig
+from onlooker.models.video_llava.original import ORIGINAL, translated
 from onlooker.vision.config import CLIPVisionConfig
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 #: ViT-L/14 at 224 pixels
 TOWER = {
@@ -34,11 +38,14 @@ class VideoLlavaConfig(Config):
         video_time_frames: None for the published -hf checkpoint, whose video tower sees every frame by itself; the
             paper's model attends over time between this many frames (8).
 
+    `from_dict` and `from_pretrained` also read the config.json of the original checkpoint, LanguageBind/Video-LLaVA-7B.
+
     Raises:
         ValueError: a language model other than LLaMA, another vision tower than CLIP, or an unknown strategy.
     """
 
     model_type: ClassVar[str] = "video_llava"
+    compatible_model_types: ClassVar[tuple[str, ...]] = (ORIGINAL,)
     attribute_map: ClassVar[dict[str, str]] = {
         "image_token_id": "image_token_index",
         "video_token_id": "video_token_index",
@@ -66,6 +73,16 @@ class VideoLlavaConfig(Config):
             )
         self.vision_config = CLIPVisionConfig.from_dict(_values(self.vision_config, TOWER, CLIPVisionConfig))
         self.text_config = LlamaConfig.from_dict(_values(self.text_config, {}, LlamaConfig))
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any], **overrides: Any) -> Self:
+        """
+        Raises:
+            CheckpointError: the original layout's model_type, but not of a Video-LLaVA.
+        """
+        if values.get("model_type") == ORIGINAL:
+            values, overrides = translated({**values, **overrides}, TOWER, cls._field_names), {}
+        return super().from_dict(values, **overrides)
 
     @property
     def feature_layers(self) -> list[int]:

@@ -6,6 +6,7 @@ Letters: n pictures or clips, F frames, P patches, B rows of text, T positions, 
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -23,7 +24,9 @@ from onlooker.outputs import output_options
 from onlooker.pretrained import PreTrainedModel
 from onlooker.vision.clip import CLIPVisionTower
 from onlooker.vision.config import CLIPVisionConfig
+from onlooker.weights.layouts import video_llava as layouts
 from onlooker.weights.naming import RenameTable
+from onlooker.weights.reading import StoredTensor
 
 #: one tensor [n, F, 3, h, w], or a list of [F_i, 3, h, w] when clips differ in length
 Clips = Any
@@ -49,6 +52,27 @@ class VideoLlavaPreTrainedModel(PreTrainedModel):
     rename: ClassVar[list[tuple[str, str]]] = [
         (r"^((?:model\.)?(?:image|video)_tower)\.(?!vision_model\.)", r"\1.vision_model.")
     ]
+
+    @classmethod
+    def published_names(cls, stored: Mapping[str, StoredTensor]) -> Mapping[str, StoredTensor]:
+        return layouts.PAPER.renamed(stored) if layouts.is_original(stored) else stored
+
+    def fit_vocabulary(self) -> None:
+        """Rows for the placeholders: the original marks the places of pictures outside its vocabulary."""
+        wanted = max(self.config.image_token_index, self.config.video_token_index) + 1
+        table = self.get_input_embeddings().weight
+        if len(table) >= wanted:  # type: ignore[arg-type]
+            return
+        if table.is_meta:
+            raise ValueError(
+                "the token embedding of this checkpoint lacks the rows of the placeholders and was left on disk: give "
+                "it another place, or bring the checkpoint into the published layout first with `onlooker convert`"
+            )
+        self.resize_token_embeddings(wanted, pad_to_multiple_of=64)
+
+    def dtype_policy(self, name: str, device: torch.device) -> torch.dtype | dict[str, torch.dtype]:
+        """As for every model; "reference" is bfloat16, in which all parts were trained together."""
+        return torch.bfloat16 if name == "reference" else super().dtype_policy(name, device)
 
 
 class VideoLlavaModel(VideoLlavaPreTrainedModel, nn.Module):
