@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,13 @@ def test_saving_writes_config_and_weights_without_tied_duplicates(tmp_path: Path
     with safe_open(tmp_path / "model.safetensors", "pt") as file:
         assert file.metadata() == {"format": "pt"}
         assert set(file.keys()) == set(net().state_dict()) - {"lm_head.weight"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files have modes on POSIX")
+@pytest.mark.parametrize("safe_serialization", [True, False])
+def test_whoever_may_read_the_config_may_read_the_weights(tmp_path: Path, safe_serialization: bool) -> None:
+    net().save_pretrained(tmp_path, max_shard_size=400, safe_serialization=safe_serialization)
+    assert len({file.stat().st_mode for file in tmp_path.iterdir()}) == 1
 
 
 def test_shards_stay_below_the_limit_and_the_index_lists_every_tensor(tmp_path: Path) -> None:

@@ -119,7 +119,10 @@ def _write(path: Path, tensors: Mapping[str, Tensor], safe_serialization: bool) 
     if safe_serialization:
         from safetensors.torch import save_file
 
+        path.touch()
+        mode = path.stat().st_mode  # what the umask gives; safetensors leaves files that only the owner may read
         save_file({name: tensor.detach().contiguous() for name, tensor in tensors.items()}, path, {"format": "pt"})
+        path.chmod(mode)
     else:
         # clone: a view would take the whole storage behind it into the file
         torch.save({name: tensor.detach().clone().cpu() for name, tensor in tensors.items()}, path)
