@@ -140,6 +140,14 @@ def test_t5_gives_the_logits_states_and_weights_of_the_reference(seed):
     assert_records_close(ours(ids, **options), theirs(ids, **options), names)
 
 
+def test_a_t5_file_may_say_apart_from_the_tie_whether_scores_are_scaled():
+    ours, _ = t5_pair(2, tie_word_embeddings=True)
+    hidden = torch.randn(2, 3, ours.config.d_model)
+    scaled = ours.head(hidden)
+    ours.config.scale_decoder_outputs = False  # as transformers 5 writes beside tie_word_embeddings: true
+    assert_close(ours.head(hidden), scaled * ours.config.d_model**0.5)
+
+
 def test_t5_distances_beyond_the_last_bucket_match_the_reference():
     ours, theirs = t5_pair(3, relative_attention_num_buckets=8, relative_attention_max_distance=20)
     ids, start = words(1, 60), words(1, 40, 1)

@@ -73,8 +73,11 @@ class T5LanguageModel(nn.Module):
         return start
 
     def head(self, hidden: Tensor) -> Tensor:
-        """Scores of the vocabulary; the tied head is scaled down, because embeddings are large."""
-        if self.config.tie_word_embeddings:
+        """Scores of the vocabulary; the tied head is scaled down, because embeddings are large.
+
+        Newer files say so apart from the tie, which they claim of every T5.
+        """
+        if getattr(self.config, "scale_decoder_outputs", self.config.tie_word_embeddings):
             hidden = hidden * self.config.d_model**-0.5
         return self.lm_head(hidden)
 
