@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 # Constraints always: a torch newer than the pinned one brings gigabytes of other packages.
 INSTALL := -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # What the reference's video processors need, where only tests/oracle.py sees it: this build fails on plain import.
-ORACLE = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/oracle torchvision==0.28.0
+ORACLE = -m pip install --quiet --disable-pip-version-check --no-deps --upgrade torchvision==0.28.0 --target
 # One thread per test process, and no test may reach for the network.
 QUIET := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
@@ -56,12 +56,12 @@ $(VENV)/.base: pyproject.toml constraints.txt | $(BIN)/python
 
 $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python $(INSTALL) -e '.[test]'
-	-$(ORACLE)
+	-$(BIN)/python $(ORACLE) $(VENV)/oracle
 	@touch $@ $(VENV)/.base
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python $(INSTALL) -e '.[dev]'
-	-$(ORACLE)
+	-$(BIN)/python $(ORACLE) $(VENV)/oracle
 	@touch $@ $(VENV)/.base $(VENV)/.test
 
 # The newest transformers: the test pins do not hold here, only torch's does.
@@ -69,4 +69,5 @@ $(BENCH_VENV)/.bench: pyproject.toml constraints.txt
 	test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
 	grep '^torch==' constraints.txt > $(BENCH_VENV)/constraints.txt
 	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c $(BENCH_VENV)/constraints.txt -e . transformers psutil
+	-$(BENCH_VENV)/bin/python $(ORACLE) $(BENCH_VENV)/oracle
 	@touch $@
