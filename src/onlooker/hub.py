@@ -182,6 +182,17 @@ def _download(cache: _Cache, filename: str, *, token: str | bool | None, force_d
         raise ModelNotFoundError(_broke_off(filename, cache.name, error)) from error
 
 
+def _reason(error: BaseException) -> str:
+    """The innermost cause of a failed connection, on one short line: the chain around it repeats it several times."""
+    while True:
+        inner = getattr(error, "reason", None) or error.__cause__ or error.__context__
+        if not isinstance(inner, BaseException):
+            break
+        error = inner
+    words = " ".join(str(error).split()).rpartition(": ")[2]
+    return words if len(words) <= 100 else type(error).__name__
+
+
 class _Unreachable(Exception):
     """The hub did not answer."""
 
@@ -197,7 +208,7 @@ def _ask(cache: _Cache, token: str | bool | None) -> tuple[str, dict[str, int]]:
     except (hub_errors.RepositoryNotFoundError, hub_errors.RevisionNotFoundError) as error:
         raise ModelNotFoundError(_refused(cache, error)) from error
     except unreachable as error:
-        raise _Unreachable(str(error)) from error
+        raise _Unreachable(_reason(error)) from error
     return str(info.sha), {item.rfilename: item.size or 0 for item in info.siblings or ()}
 
 

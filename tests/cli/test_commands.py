@@ -123,6 +123,18 @@ def test_show_prompt_prints_tokens_and_shapes_without_reading_weights(run, photo
     assert code == 0 and [json.loads(line)["num_placeholders"] for line in out.splitlines()] == [4, 4]
 
 
+def test_texts_follow_the_images_and_a_mistyped_name_is_no_text(run, photos, folders):
+    code, out, _ = run("match", "a.png", "a cup", "two", "--model", folders["matching"], *SHORT[2:])
+    assert code == 0
+    assert [line.split("  ")[-1] for line in out.splitlines()] == ["a cup", "two"]
+    code, out, err = run("match", "a.png", "bb.png", "a cup", "--model", folders["matching"], *SHORT[2:])
+    assert code == 1 and "no such file: bb.png" in err and "a cup" in out
+    code, _, err = run("match", "a.png", "a cup", "b.png", "--model", folders["matching"])
+    assert code == 2 and "'b.png' is a file behind a text" in err
+    code, _, err = run("match", "a.png", "--model", folders["matching"])
+    assert code == 2 and "give a text after the images" in err
+
+
 def test_match_gives_probability_and_similarity(run, photos, folders):
     code, out, _ = run("match", "a.png", "-t", "a cup", "-t", "two", "--model", folders["matching"], *SHORT[2:])
     assert code == 0

@@ -44,6 +44,36 @@ def _shown(text: str) -> str:
     return text[:32] + "..." if text.startswith("data:") and len(text) > 35 else text
 
 
+#: endings that say "file" even where there is none of that name, so that a mistyped name is not taken for a text
+_ENDINGS = (
+    *(".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic"),
+    *(".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m4v", ".flv", ".h264"),
+)
+
+
+def split_texts(arguments: list[str], given: list[str] | None, option: str) -> tuple[list[str], list[str]]:
+    """Part FILE... TEXT...: the texts are the option's values when given, else what follows the last file.
+
+    Raises:
+        typer.BadParameter: there is no text, or a file stands behind a text.
+    """
+    if given:
+        return arguments, given
+    are_files = [True, *map(_names_a_file, arguments[1:])]
+    count = are_files.index(False) if False in are_files else len(arguments)
+    files, texts = arguments[:count], arguments[count:]
+    if not texts:
+        raise typer.BadParameter(f"give a text after the images, or {option}.")
+    if any(are_files[count:]):
+        late = arguments[count + are_files[count:].index(True)]
+        raise typer.BadParameter(f"{late!r} is a file behind a text: give images first, or the texts with {option}.")
+    return files, texts
+
+
+def _names_a_file(text: str) -> bool:
+    return text == "-" or _is_url(text) or os.path.exists(text) or text.lower().endswith(_ENDINGS)
+
+
 def split_last(arguments: list[str], given: str | None, what: str, option: str) -> tuple[list[str], str]:
     """Part FILE... TEXT: the text is the option's value when given, else the last argument.
 

@@ -7,13 +7,13 @@ from typing import Annotated
 import typer
 
 from onlooker.cli import options as opt
-from onlooker.cli.inputs import Input, expand, split_last
+from onlooker.cli.inputs import Input, expand, split_last, split_texts
 from onlooker.cli.running import Reporting, Source, answer_files, load, show_prompts
 from onlooker.cli.show import line, record
 
 
 def match(
-    files: Annotated[list[str], typer.Argument(metavar="FILE... TEXT", help="Images, then a text.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE... TEXT...", help="Images, then texts.")],
     model: opt.Model,
     texts: Annotated[
         list[str] | None, typer.Option("--text", "-t", help="A text, when all arguments are images; repeatable.")
@@ -28,8 +28,7 @@ def match(
     debug: opt.Debug = False,
 ) -> int:
     """Say how well texts fit each image: matching probability (ITM) and similarity (ITC)."""
-    names, last = split_last(files, texts[0] if texts else None, "text", "--text")
-    chosen = list(texts) if texts else [last]
+    names, chosen = split_texts(files, texts, "--text")
     inputs, telling = expand(names), Reporting(as_json, quiet, debug)
     source = Source(model, revision, dtype, device, batch_size, wants_matching=True)
     if show_prompt:
