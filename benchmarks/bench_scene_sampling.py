@@ -1,9 +1,9 @@
 """How often 8 frames of a 10-minute clip show its one 3-second event: `scene` against `uniform`, on rendered clips.
 
-Each clip is a real H.264 file (x264 through PyAV) of 2400 frames at 4 frames a second, 96x64: several shots of a textured
-world with sensor noise, of which some are still, some pan, some drift in light, and most have an object that
-moves through all of them, so that change alone is not the event. The event is one of: an object crosses, an object appears
-and stays for 3 seconds, part of the picture changes colour, or a short cut to elsewhere. Run:
+Each clip is a real H.264 file (x264 through PyAV) of 2400 frames at 4 frames a second, 96x64: one to six shots of a
+textured world with sensor noise, of which some pan, some drift in light, and most have an object that moves all
+the time, so that change alone is not the event. The event is one of: an object crosses, an object appears and stays
+for 3 seconds, part of the picture changes colour, or a short cut to elsewhere. Run:
 `python benchmarks/bench_scene_sampling.py --clips 200 --workers 2` (about five minutes on two cores).
 """
 

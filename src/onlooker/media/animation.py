@@ -48,6 +48,8 @@ class Animation(Clip):
             self.codec = str(self._image.format).lower()
             self.check_picture(*self._image.size)
             self._find_times()
+            if self.codec == "gif" and self._is_cut():
+                self.notes.append(f"{self.name}: damaged, it has no end mark: it was cut short")
         except BaseException:
             self.close()
             raise
@@ -72,6 +74,13 @@ class Animation(Clip):
         self._set_frames(lengths)
         if len(lengths) < declared:
             self.notes.append(f"{self.name}: damaged, {len(lengths)} of {declared} frames decoded")
+
+    def _is_cut(self) -> bool:
+        """GIF decoders take a cut file for a complete one with fewer frames; only the last byte tells."""
+        with self._source.open() as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - 64))
+            return not file.read().rstrip(b"\0").endswith(b";")
 
     def _set_frames(self, lengths: list[float]) -> None:
         self._lengths, self.count = lengths, len(lengths)

@@ -10,11 +10,16 @@ import numpy as np
 from onlooker.media.clip import Clip
 
 
+class OutsideClip(ValueError):
+    """A time at which the clip is over."""
+
+
 class Stretch:
     """The part of a clip between two times, as frame numbers `first` (included) to `last` (not included).
 
     Raises:
-        ValueError: the times are out of order, start behind the clip's end, or the clip has no times.
+        OutsideClip: `start` is behind the clip's end.
+        ValueError: the times are out of order, or the clip has no times.
     """
 
     def __init__(self, clip: Clip, start: float | None = None, end: float | None = None) -> None:
@@ -27,7 +32,7 @@ class Stretch:
         length = clip.duration or 0.0
         start = 0.0 if start is None else start
         if not 0 <= start < length:
-            raise ValueError(f"start {start:g} s is not inside {clip.name}, which is {length:.2f} s long")
+            raise OutsideClip(f"start {start:g} s is not inside {clip.name}, which is {length:.2f} s long")
         if end is not None and not end > start:
             raise ValueError(f"end {end:g} s is not after start {start:g} s")
         self.start = start

@@ -20,10 +20,10 @@ _CLEARLY = 1.3  # times as many
 def scene(stretch: Stretch, wanted: int) -> list[int]:
     """Frames that show what happens, in order of time.
 
-    Three kinds of evidence share the places. A quarter goes to the seconds on which the file spends far more bytes
-    than around them: something moves there. Up to three eighths go to thumbnails that differ from what was before and from
-    what comes after, while these two are alike: something came and went. The others go, one after the other, to the
-    candidate that is farthest from all taken (Gonzalez 1985, farthest-first traversal): views that are unlike.
+    Three kinds of evidence share the places. Up to a quarter goes to the seconds on which the file spends far more
+    bytes than around them: something moves there. Up to three eighths go to thumbnails that differ from what was
+    before and from what comes after, while these two are alike: something came and went. The others go, one after the
+    other, to the candidate that is farthest from all taken (Gonzalez 1985, farthest-first traversal): unlike views.
     """
     if stretch.count <= wanted:
         return list(range(stretch.first, stretch.last))

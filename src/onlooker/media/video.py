@@ -13,7 +13,7 @@ from onlooker.media.frames import Frames
 from onlooker.media.limits import VideoLimits
 from onlooker.media.opening import Opening, open_clip
 from onlooker.media.picture import stretched_size
-from onlooker.media.sampling import Stretch, times_of
+from onlooker.media.sampling import OutsideClip, Stretch, times_of
 from onlooker.media.scene import Score
 from onlooker.media.videofile import VideoFile
 
@@ -144,11 +144,16 @@ def _windows(
             if begin >= last:
                 return
             until = begin + seconds if last - begin > (1 + _SHORTEST_WINDOW) * seconds else last
-            frames = collect(clip, wish, begin, until)
-            for text in frames.warnings:
+            try:
+                frames = collect(clip, wish, begin, until)
+            except OutsideClip:
+                frames = None
+            for text in clip.notes if frames is None else frames.warnings:
                 if text not in said:
                     said.add(text)
                     warnings.warn(text, UserWarning, stacklevel=2)
+            if frames is None:
+                return
             yield frames
             begin = until
 
