@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from onlooker.bridge.config import Blip2QFormerConfig
     from onlooker.generate.config import GenerationConfig
     from onlooker.language.config import LlamaConfig, OPTConfig, T5Config
+    from onlooker.media.frames import Frames
     from onlooker.media.image import load_image
+    from onlooker.media.limits import VideoLimits
+    from onlooker.media.video import VideoInfo, iter_windows, load_video, probe_video
     from onlooker.models.blip2.config import Blip2Config
     from onlooker.models.blip2.generation import Blip2ForConditionalGeneration, Blip2Model
     from onlooker.models.blip2.parts import Blip2QFormerModel, Blip2VisionModel
@@ -73,7 +76,10 @@ _MODULES = {
     "bridge.config": "Blip2QFormerConfig",
     "generate.config": "GenerationConfig",
     "language.config": "LlamaConfig OPTConfig T5Config",
+    "media.frames": "Frames",
     "media.image": "load_image",
+    "media.limits": "VideoLimits",
+    "media.video": "VideoInfo iter_windows load_video probe_video",
     "models.blip2.config": "Blip2Config",
     "models.blip2.generation": "Blip2ForConditionalGeneration Blip2Model",
     "models.blip2.parts": "Blip2QFormerModel Blip2VisionModel",
@@ -137,6 +143,7 @@ __all__ = [
     "BlipImageProcessor",
     "CLIPVisionConfig",
     "CLIPVisionModel",
+    "Frames",
     "GenerationConfig",
     "InstructBlipConfig",
     "InstructBlipForConditionalGeneration",
@@ -163,13 +170,18 @@ __all__ = [
     "Onlooker",
     "T5Config",
     "T5ForConditionalGeneration",
+    "VideoInfo",
+    "VideoLimits",
     "VideoLlavaConfig",
     "VideoLlavaForConditionalGeneration",
     "VideoLlavaImageProcessor",
     "VideoLlavaModel",
     "VideoLlavaProcessor",
     "VideoLlavaVideoProcessor",
+    "iter_windows",
     "load_image",
+    "load_video",
+    "probe_video",
 ]
 
 
