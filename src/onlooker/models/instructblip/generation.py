@@ -109,13 +109,33 @@ class InstructBlipVideoModel(QFormerLanguage, PreTrainedModel, nn.Module):
             raise ValueError(
                 f"{len(frames)} pictures or clips and {len(qformer_input_ids)} instructions: give one for each"
             )
-        options = {
-            "output_attentions": output_attentions,
-            "output_hidden_states": output_hidden_states,
-            "return_dict": True,
-        }
-        vision = self.vision_model(pixels, interpolate_pos_encoding, **options)
-        queries = self.query_tokens.expand(len(pixels), -1, -1).to(pixels.device)
+        options = {"output_attentions": output_attentions, "output_hidden_states": output_hidden_states}
+        vision = self.vision_model(pixels, interpolate_pos_encoding, **options, return_dict=True)
+        tokens, looked = self.read_patches(
+            vision.last_hidden_state, frames, qformer_input_ids, qformer_attention_mask, **options
+        )
+        return Blip2ImageFeatures(tokens, vision, looked), [count * self.query_tokens.shape[1] for count in frames]
+
+    def read_patches(
+        self,
+        patches: Tensor,
+        frames: list[int],
+        qformer_input_ids: Tensor,
+        qformer_attention_mask: Tensor | None = None,
+        **options: Any,
+    ) -> tuple[Tensor, Any]:
+        """What the Q-Former, told the instructions, takes out of patch features that may have been made before.
+
+        Args:
+            patches: [N, 1 + P, D of the tower], row after row.
+            frames: of each row.
+            qformer_input_ids, qformer_attention_mask: [B, T'].
+            options: of the Q-Former: output_attentions, output_hidden_states.
+
+        Returns:
+            Visual tokens [N * Q, D], and the Q-Former's record.
+        """
+        queries = self.query_tokens.expand(len(patches), -1, -1).to(patches.device)
         if qformer_attention_mask is None:
             qformer_attention_mask = torch.ones_like(qformer_input_ids)
         elif not is_right_padded(qformer_attention_mask):  # the Q-Former counts positions from its queries
@@ -130,12 +150,12 @@ class InstructBlipVideoModel(QFormerLanguage, PreTrainedModel, nn.Module):
             qformer_input_ids.repeat_interleave(repeats, 0),
             attention_mask=mask.repeat_interleave(repeats, 0),
             query_embeds=queries,
-            encoder_hidden_states=vision.last_hidden_state,
+            encoder_hidden_states=patches,
             **options,
+            return_dict=True,
         )
-        tokens = self.project(looked.last_hidden_state[:, : queries.shape[1]], vision.last_hidden_state.dtype)
-        record = Blip2ImageFeatures(tokens.flatten(0, 1), vision, looked)
-        return record, [count * queries.shape[1] for count in frames]
+        tokens = self.project(looked.last_hidden_state[:, : queries.shape[1]], patches.dtype)
+        return tokens.flatten(0, 1), looked
 
     def forward(
         self,
