@@ -26,6 +26,15 @@ def test_every_way_to_say_cpu_loads_there(folder: Path, device_map) -> None:
         assert torch.equal(model(IDS), net()(IDS))
 
 
+@pytest.mark.parametrize("apart", [(), ("layers.1",), ("layers.1.fc",)])
+@pytest.mark.parametrize("rest", ["cpu", "disk"])
+def test_the_rest_of_a_device_map_may_be_on_disk_or_around_what_is(folder: Path, rest: str, apart: tuple) -> None:
+    other = {"cpu": "disk", "disk": "cpu"}[rest]
+    model = Net.from_pretrained(folder, device_map={"": rest, **dict.fromkeys(apart, other)})
+    with torch.no_grad():
+        assert torch.equal(model(IDS), net()(IDS))
+
+
 @pytest.mark.parametrize("dtype", [None, "bf16"])
 def test_parts_on_disk_give_the_same_answer_and_can_be_saved(folder: Path, tmp_path: Path, dtype) -> None:
     model = Net.from_pretrained(folder, device_map=MIXED, dtype=dtype, offload_folder=tmp_path / "offload")

@@ -61,7 +61,30 @@ def _settle(model: nn.Module, device_map: Mapping[str, Any]) -> DeviceMap:
     _check_shared(model, device_map)
     devices = [device for device in device_map.values() if device not in ("cpu", "disk")]
     main = devices[0] if devices else "cpu"
-    return {name: device if name in modules else main for name, device in device_map.items()}
+    return {name: device if name in modules else main for name, device in _spread(model, device_map).items()}
+
+
+def _spread(model: nn.Module, device_map: Mapping[str, Any]) -> DeviceMap:
+    """The same map without a name inside another: a hook that fetches a module would fetch all that is in it.
+
+    A whole model on disk is named by its parts too, because methods other than forward start inside it.
+    """
+    spread: DeviceMap = {}
+
+    def walk(path: str, module: nn.Module, device: Any) -> None:
+        device = device_map.get(path, device)
+        inside = f"{path}." if path else ""
+        is_split = any(name.startswith(inside) and name != path for name in device_map)
+        if not is_split and (path or device != "disk"):
+            spread[path] = device
+            return
+        for leaf in (*module._parameters, *module._buffers):
+            spread[inside + leaf] = device_map.get(inside + leaf, device)
+        for name, child in module.named_children():
+            walk(inside + name, child, device)
+
+    walk("", model, None)
+    return spread
 
 
 def _check_covers(model: nn.Module, device_map: Mapping[str, Any]) -> None:
