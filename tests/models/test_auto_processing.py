@@ -7,7 +7,12 @@ import pytest
 from onlooker.auto_processing import AutoProcessor, AutoTokenizer
 from onlooker.errors import ModelNotFoundError
 from onlooker.models.blip2.processor import Blip2Processor
-from onlooker.pixels import BlipImageProcessor
+from onlooker.pixels import (
+    BlipImageProcessor,
+    InstructBlipVideoImageProcessor,
+    VideoLlavaImageProcessor,
+    VideoLlavaVideoProcessor,
+)
 from onlooker.text import Tokenizer
 from tests.text.trained import TEXTS, slow_opt, word_pieces, write
 
@@ -42,6 +47,22 @@ def test_folder_with_one_part_gives_that_part(tmp_path):
     assert type(AutoProcessor.from_pretrained(tmp_path / "a")) is BlipImageProcessor
     word_pieces(tmp_path / "b")
     assert type(AutoProcessor.from_pretrained(tmp_path / "b")) is Tokenizer
+
+
+@pytest.mark.parametrize(
+    ("filename", "name", "expected"),
+    [
+        ("preprocessor_config.json", "VideoLlavaImageProcessor", VideoLlavaImageProcessor),
+        ("video_preprocessor_config.json", "VideoLlavaVideoProcessor", VideoLlavaVideoProcessor),
+        ("preprocessor_config.json", "InstructBlipVideoImageProcessor", InstructBlipVideoImageProcessor),
+        ("video_preprocessor_config.json", "InstructBlipVideoVideoProcessor", InstructBlipVideoImageProcessor),
+    ],
+)
+def test_folder_with_pixels_alone_gives_the_processor_of_pixels(tmp_path, filename, name, expected):
+    kind = "video_processor_type" if filename.startswith("video") else "image_processor_type"
+    write(tmp_path / filename, {kind: name, "image_mean": 0.5})
+    processor = AutoProcessor.from_pretrained(tmp_path)
+    assert type(processor) is expected and processor.image_mean == 0.5
 
 
 def test_auto_tokenizer_gives_the_tokenizer(folder):

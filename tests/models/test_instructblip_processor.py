@@ -153,6 +153,7 @@ def test_a_row_in_a_ragged_batch_is_the_row_alone(processor, side):
     clips, texts = [clip(2), clip(5), clip(1)], [TEXTS[1], "a", TEXTS[0]]
     batch = processor(clips, texts, padding=True, return_tensors="pt")
     assert batch.input_ids.shape == batch.attention_mask.shape
+    assert bool(batch.attention_mask[:, -1].all()) == (side == "left")
     assert [tuple(each.shape) for each in batch.pixel_values] == [(n, 3, 12, 10) for n in (2, 5, 1)]
     for row, (video, text) in enumerate(zip(clips, texts)):
         alone = processor(video, text, return_tensors="pt")
@@ -340,6 +341,8 @@ def test_messages_are_bare_instructions_with_one_clip(processor):
         [seen, messages], return_dict=True, return_tensors="pt", num_frames=2, padding=True
     )
     assert [len(each) for each in two.pixel_values] == [1, 2]
+    moving = [{"role": "user", "content": [{"type": "image", "path": "tests/data/media/apng_ball.png"}]}]
+    assert processor.apply_chat_template(moving, return_dict=True, return_tensors="pt").pixel_values.shape[1] == 1
     with pytest.raises(ValueError, match="conversation 0 names 2 media; this family takes one for each prompt"):
         processor.apply_chat_template([*messages, *seen], tokenize=True)
 

@@ -133,6 +133,13 @@ def load_clip(source: Any, num_frames: int, policy: str = "uniform") -> Any:
     return [still] if still is not None else load_video(media, num_frames=num_frames, sampling=policy).pixels
 
 
+def as_picture(source: Any) -> Any:
+    """The picture in a file, the first one if it moves; anything else comes back as it is."""
+    from onlooker.media import open_image
+
+    return open_image(source) if _is_file(source) else source
+
+
 def _read(source: Any, sampling: Sampling) -> Any:
     """Frames of a file; a still picture is a clip of one frame, whatever its name says."""
     from onlooker.media import load_video, probe_video

@@ -11,6 +11,7 @@ from onlooker.models.prefixing import PrefixProcessor
 from onlooker.models.processing import as_batch, as_texts, options_of, split_options
 from onlooker.outputs import BatchFeature
 from onlooker.pixels import BlipImageProcessor, InstructBlipVideoImageProcessor
+from onlooker.pixels.clips import as_picture
 from onlooker.text import Tokenizer
 from onlooker.text.chat import PLAIN
 from onlooker.text.loading import read_json
@@ -174,7 +175,7 @@ class InstructBlipVideoProcessor(_InstructProcessor):
         return [len(clip) for clip in pixel_values]
 
     def _media_arguments(self, rows: Sequence[tuple[list[Any], list[Any]]]) -> dict[str, Any]:
-        clips = [clip for images, videos in rows for clip in [*([image] for image in images), *videos]]
+        clips = [clip for images, videos in rows for clip in [*([as_picture(image)] for image in images), *videos]]
         return {"images": clips} if clips else {}
 
 
