@@ -29,8 +29,14 @@ def load_quietly(path, **options):
         return load_video(path, square_pixels=False, limits=ANY_NUMBER, **options)
 
 
+def refuse_to_count_again(self):
+    raise AssertionError(f"{self.name} is healthy, and a frame of it was lost")
+
+
 @names
-def test_uniform_frames_are_those_of_decoding_everything(path):
+def test_uniform_frames_are_those_of_decoding_everything(path, monkeypatch):
+    if path.name not in DAMAGED:
+        monkeypatch.setattr(VideoFile, "repair", refuse_to_count_again)
     expected, _ = decode_everything(path)
     frames = load_quietly(path, num_frames=8)
     assert frames.indices == [i * len(expected) // 8 for i in range(8)]

@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from onlooker.media import VideoLimits, load_video
+from onlooker.media.opening import Opening, open_clip
+from onlooker.media.sampling import Stretch
+from onlooker.media.scene import _busy_frames, _passing
 
 
 def render(path: Path, event: range, seconds: int = 240, rate: int = 4) -> Path:
@@ -57,3 +60,19 @@ def test_scene_looks_at_no_more_frames_than_the_limit():
 def test_scene_of_a_clip_where_nothing_happens_still_gives_different_frames():
     frames = load_video(np.zeros((50, 6, 6, 3), np.uint8), num_frames=8, sampling="scene")
     assert len(set(frames.indices)) == 8
+
+
+def test_seconds_that_take_unusual_bytes_are_found_without_decoding(tmp_path):
+    event = range(517, 529)
+    with open_clip(render(tmp_path / "clip.mp4", event), Opening()) as clip:
+        assert set(_busy_frames(Stretch(clip), 1)) <= set(event)
+        assert len(_busy_frames(Stretch(clip), 1)) == 1
+
+
+def test_what_comes_and_goes_is_told_from_what_changes_for_good():
+    views = np.zeros((40, 12), np.float32)
+    views[:, 0] = np.arange(40) * 5  # a slow pan
+    views[20:, 1] = 500  # a cut
+    views[31, 2] = 60  # something passes
+    assert _passing(views, 3, apart_from=[])[0] == 31
+    assert 31 not in _passing(views, 3, apart_from=[30])
