@@ -42,6 +42,7 @@ from onlooker.models.language import LlamaForCausalLM, OPTForCausalLM, T5ForCond
 from onlooker.models.video_llava.config import VideoLlavaConfig
 from onlooker.models.video_llava.generation import VideoLlavaForConditionalGeneration
 from onlooker.models.video_llava.model import CLIPVisionModel, VideoLlavaModel
+from onlooker.models.video_llava.original import ORIGINAL
 from onlooker.pretrained import PreTrainedModel
 from onlooker.vision.config import Blip2VisionConfig, CLIPVisionConfig
 
@@ -73,7 +74,7 @@ CONFIGS: dict[str, type[Config]] = {
         T5Config,
         VideoLlavaConfig,
     )
-}
+} | {ORIGINAL: VideoLlavaConfig}
 #: classes that a checkpoint may name under `architectures` in place of its model_type's usual one
 SPECIAL: dict[str, type[PreTrainedModel]] = {
     cls.__name__: cls
@@ -140,15 +141,20 @@ class AutoModel:
         config = kwargs.get("config")
         if config is None:
             config = AutoConfig.from_pretrained(pretrained_model_name_or_path, **split_hub_options(kwargs)[0])
-        return cls._class_for(config).from_pretrained(pretrained_model_name_or_path, **kwargs)
+        return cls.class_for(config).from_pretrained(pretrained_model_name_or_path, **kwargs)
 
     @classmethod
     def from_config(cls, config: Config) -> PreTrainedModel:
         """A model with fresh weights."""
-        return cls._class_for(config)(config)
+        return cls.class_for(config)(config)
 
     @classmethod
-    def _class_for(cls, config: Config) -> type[PreTrainedModel]:
+    def class_for(cls, config: Config) -> type[PreTrainedModel]:
+        """The class of a configuration: the retrieval class that its `architectures` name, else its family's.
+
+        Raises:
+            ValueError: a model_type that this class does not know.
+        """
         for name in config.architectures or ():
             if name in SPECIAL:
                 return SPECIAL[name]

@@ -11,6 +11,8 @@ from onlooker.hub import find_file, split_hub_options
 from onlooker.models.blip2.processor import Blip2Processor
 from onlooker.models.instructblip.processor import InstructBlipVideoProcessor
 from onlooker.models.processing import PROCESSOR_FILE, Processor
+from onlooker.models.video_llava.original import ORIGINAL
+from onlooker.models.video_llava.paper import paper_processor
 from onlooker.models.video_llava.processor import VideoLlavaProcessor
 from onlooker.pixels import (
     BlipImageProcessor,
@@ -77,6 +79,9 @@ class AutoProcessor:
             ValueError: a processor of a family that is not among ours.
         """
         hub, _ = split_hub_options(options)
+        model_type = read_json(find_file(name_or_path, "config.json", **hub)).get("model_type")
+        if model_type == ORIGINAL:  # whose folder has a tokenizer and nothing else to process with
+            return paper_processor(name_or_path, **hub)
         files = {filename: read_json(find_file(name_or_path, filename, **hub)) for filename in _NAMED_IN}
         has_text = any(find_file(name_or_path, filename, **hub) for filename in VOCABULARIES)
         pixels = _pixel_options(files)
@@ -90,7 +95,6 @@ class AutoProcessor:
         if not has_text:
             return _image_processor(pixels).from_pretrained(name_or_path, **options)
         names = [values["processor_class"] for values in files.values() if values.get("processor_class")]
-        model_type = read_json(find_file(name_or_path, "config.json", **hub)).get("model_type")
         return _processor_class(name_or_path, names, model_type).from_pretrained(name_or_path, **options)
 
 

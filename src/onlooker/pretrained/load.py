@@ -48,13 +48,17 @@ class Request:
     strict: bool = False
     progress: Any = None
     hub: Mapping[str, Any] = field(default_factory=dict)
+    stored: Mapping[str, StoredTensor] | None = None  # read instead of the weights of `name`
 
 
 def load(cls: Any, config: Config, request: Request) -> Any:
     """Build `cls(config)` without memory, then give each parameter its place, its dtype and its value."""
     quantization = _quantization(request)
-    stored = find_weights(request.name, request.use_safetensors, **request.hub)
-    model, found = _build(cls, config, stored, request)
+    stored = request.stored
+    if stored is None:
+        stored = find_weights(request.name, request.use_safetensors, **request.hub)
+    published = cls.published_names(stored)
+    model, found = _build(cls, config, published, request)
     check_complete(
         found,
         cls.__name__,
@@ -80,6 +84,8 @@ def load(cls: Any, config: Config, request: Request) -> Any:
     )
     initialise(model, found.missing, plan, device_of=device_of, init=getattr(model, "_init_weights", None))
     model.tie_weights()
+    if published is not stored:
+        model.fit_vocabulary()
     if request.attn_implementation is not None:
         model.set_attn_implementation(request.attn_implementation)
     dispatch(model, device_map, index, folder)

@@ -21,6 +21,7 @@ from onlooker.pretrained.resolve import resolve_config
 from onlooker.quant.bnb import is_quantized
 from onlooker.weights.naming import RenameTable
 from onlooker.weights.policy import default_dtype, main_dtype, parse_dtype, reference_dtypes
+from onlooker.weights.reading import StoredTensor
 from onlooker.weights.saving import parse_size, save_weights
 from onlooker.weights.vocabulary import padded_size, resize_rows
 
@@ -182,6 +183,14 @@ class PreTrainedModel(_Module):
         )
 
     # -- what the loader asks --------------------------------------------------------------------------------------
+
+    @classmethod
+    def published_names(cls, stored: Mapping[str, StoredTensor]) -> Mapping[str, StoredTensor]:
+        """The tensors of a checkpoint in another code base's layout by their published names; else the same object."""
+        return stored
+
+    def fit_vocabulary(self) -> None:
+        """Add the token rows that a checkpoint of another layout lacks."""
 
     def tied_weights(self) -> dict[str, str]:
         """Name of each duplicate -> name of the parameter that it shares."""

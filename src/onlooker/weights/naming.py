@@ -8,8 +8,10 @@ applied backwards when saving.  A right side of None drops the tensor.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
+_Tensor = TypeVar("_Tensor")
 _CAPTURE = re.compile(r"\{(\w+)(?::((?:[^{}]|\{\d+\})+))?\}")
 
 
@@ -24,6 +26,11 @@ class RenameTable:
     def to_memory(self, name: str) -> str | None:
         """The model's name of a file's tensor; the name itself when no pair matches, None when it is dropped."""
         return _apply(self._to_memory, name)
+
+    def renamed(self, tensors: Mapping[str, _Tensor]) -> dict[str, _Tensor]:
+        """The same by the model's names, without those that are dropped."""
+        names = {name: self.to_memory(name) for name in tensors}
+        return {to: tensors[name] for name, to in names.items() if to is not None}
 
     def to_file(self, name: str) -> str:
         """The file's name of a model's tensor; the name itself when no pair matches."""
