@@ -20,7 +20,7 @@ FLOORS: list[tuple[set[str], bool]] = [  # (rooms, parted: rooms of this floor d
     ({"pretrained"}, False),
     ({"models"}, False),
     ({"auto", "auto_processing", "features", "pipeline"}, False),
-    ({"retrieval", "train", "evaluate", "serve", "batch"}, False),
+    ({"retrieval", "train", "evaluate", "serve", "batch", "convert"}, False),
     ({"cli"}, False),
 ]
 FLOOR_OF = {room: number for number, (rooms, _) in enumerate(FLOORS) for room in rooms}

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from onlooker.cli import answers, fetching, scores
+from onlooker.cli import answers, converting, fetching, scores
 from onlooker.cli.options import Debug
 from onlooker.cli.reporting import FAILED, one_line, report
 
@@ -19,6 +19,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "match": scores.match,
     "rank": scores.rank,
     "fetch": fetching.fetch,
+    "convert": converting.convert,
 }
 
 USAGE, INTERRUPTED = 2, 130  # FAILED is 1

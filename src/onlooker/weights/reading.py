@@ -131,7 +131,7 @@ def find_weights(name_or_path: str | Path, use_safetensors: bool | None = None, 
         if files:
             tensors: dict[str, StoredTensor] = {}
             for file in files:
-                tensors.update(_scan(file))
+                tensors.update(scan_file(file))
             return tensors
     wanted = " or ".join(f"{filename} (or {filename}.index.json with its shards)" for filename in kinds)
     raise ModelNotFoundError(f"{name_or_path} has no weights: no {wanted}.{_refused_hint(name_or_path, kinds, **hub)}")
@@ -161,7 +161,12 @@ def _files_of(name_or_path: str | Path, filename: str, **hub: Any) -> list[Path]
     return [path for path in found.values() if path is not None]
 
 
-def _scan(file: Path) -> dict[str, StoredTensor]:
+def scan_file(file: Path) -> dict[str, StoredTensor]:
+    """List every tensor of one weight file: safetensors, or a (weights_only) pickle, bare or as {"model": ...}.
+
+    Raises:
+        CheckpointError: the file is damaged, or holds more than tensors.
+    """
     if file.suffix == ".safetensors":
         with _safe_open(file) as handle:
             slices = {name: handle.get_slice(name) for name in handle.keys()}  # noqa: SIM118 (not a dict)
