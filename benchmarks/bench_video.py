@@ -1,8 +1,8 @@
 """Eight frames of a clip: `load_video` against the documents' `read_video_pyav`, in turns, frames compared.
 
-Clips are one real clip repeated without re-encoding, so group lengths and content stay those of the original. Lengths that
-are no multiples of the clip keep the eight frames from falling on its key frames.
-Run: `python benchmarks/bench_video.py --clip CLIP.mp4 --minutes 0.45 1.9 19.3`. Wall seconds; each way sets its own threads.
+Clips are one real clip repeated without re-encoding, so group lengths and content stay those of the original. Lengths
+that are no multiples of the clip keep the eight frames from falling on its key frames. Wall seconds; each way sets its
+own threads. Run: `python benchmarks/bench_video.py --clip CLIP.mp4 --minutes 0.45 1.9 19.3`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ import av
 import numpy as np
 
 from onlooker.media import load_video
+
+CLIP = Path(__file__).parents[1] / "tests" / "data" / "media" / "videos" / "car_single_gop.mp4"
 
 
 def repeat(clip: Path, minutes: float, target: Path) -> Path:
@@ -54,7 +56,7 @@ def documents(path: Path) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--clip", type=Path, required=True)
+    parser.add_argument("--clip", type=Path, default=CLIP)
     parser.add_argument("--minutes", type=float, nargs="+", default=[0.45, 1.9, 19.3])
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
