@@ -10,13 +10,13 @@ from collections.abc import Container, Sequence
 import torch
 from torch import Tensor, nn
 
-from onlooker.nn.activations import activation
 from onlooker.nn.attend import attend, split_heads
 from onlooker.nn.initialize import init_normal, without_values
 from onlooker.nn.recompute import LayerStack
 from onlooker.outputs import output_options
 from onlooker.vision.config import CLIPVisionConfig
 from onlooker.vision.eva import VisionOutput
+from onlooker.vision.mlp import VisionMLP
 
 
 class CLIPEmbeddings(nn.Module):
@@ -69,17 +69,6 @@ class CLIPAttention(nn.Module):
         return self.out_proj(out), weights
 
 
-class CLIPMLP(nn.Module):
-    def __init__(self, config: CLIPVisionConfig) -> None:
-        super().__init__()
-        self.act = activation(config.hidden_act)
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.act(self.fc1(x)))
-
-
 class CLIPLayer(nn.Module):
     """Pre-norm transformer layer within each picture."""
 
@@ -87,7 +76,7 @@ class CLIPLayer(nn.Module):
         super().__init__()
         self.self_attn = CLIPAttention(config)
         self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.mlp = CLIPMLP(config)
+        self.mlp = VisionMLP(config)
         self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
 
     def forward(self, x: Tensor, need_weights: bool = False) -> tuple[Tensor, Tensor | None]:

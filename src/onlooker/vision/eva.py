@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from onlooker.nn.activations import activation
 from onlooker.nn.attend import attend
 from onlooker.nn.initialize import init_normal, without_values
 from onlooker.nn.recompute import LayerStack
 from onlooker.outputs import FILLED, ModelOutput, output_options
 from onlooker.vision.config import Blip2VisionConfig
+from onlooker.vision.mlp import VisionMLP
 
 
 class VisionOutput(ModelOutput):
@@ -85,17 +85,6 @@ class EvaAttention(nn.Module):
         return self.projection(out), weights
 
 
-class EvaMLP(nn.Module):
-    def __init__(self, config: Blip2VisionConfig) -> None:
-        super().__init__()
-        self.act = activation(config.hidden_act)
-        self.fc1 = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.fc2 = nn.Linear(config.intermediate_size, config.hidden_size)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.fc2(self.act(self.fc1(x)))
-
-
 class EvaLayer(nn.Module):
     """Pre-norm transformer layer."""
 
@@ -104,7 +93,7 @@ class EvaLayer(nn.Module):
         self.layer_norm1 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
         self.self_attn = EvaAttention(config)
         self.layer_norm2 = nn.LayerNorm(config.hidden_size, eps=config.layer_norm_eps)
-        self.mlp = EvaMLP(config)
+        self.mlp = VisionMLP(config)
 
     def forward(self, x: Tensor, need_weights: bool = False) -> tuple[Tensor, Tensor | None]:
         attended, weights = self.self_attn(self.layer_norm1(x), need_weights)
