@@ -1,4 +1,4 @@
-"""New words about images: generation, read back into answers."""
+"""New words about media: generation, read back into answers."""
 
 from __future__ import annotations
 
@@ -8,25 +8,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from onlooker.pipeline.encoded import Encoded
-from onlooker.pipeline.prefix import make_prefix
+from onlooker.pipeline.encoded import Row
+from onlooker.pipeline.prefix import check_room, make_prefix
 from onlooker.pipeline.prompts import PromptWriter
-from onlooker.pipeline.records import Answer
+from onlooker.pipeline.records import Answer, UsedFrames
 
 
 @torch.no_grad()
 def write(
     model: Any,
     writer: PromptWriter,
-    images: Sequence[Encoded],
-    prompts: Sequence[str],
+    rows: Sequence[Row],
     *,
     max_new_tokens: int,
     stop: Sequence[str] = (),
     seed: int | None = None,
     **options: Any,
 ) -> list[Answer]:
-    """Go on from every prompt about its image; one batch.
+    """Go on from every prompt about its media; one batch.
 
     Args:
         stop: texts that end an answer; they are not part of it.
@@ -38,21 +37,30 @@ def write(
     """
     if options.get("num_return_sequences", 1) != 1:
         raise ValueError("one answer comes back for each prompt: ask again with another seed for more")
-    prefix = make_prefix(model, writer, images, prompts)
+    prefix = make_prefix(model, writer, rows)
+    check_room(model, prefix, max_new_tokens)
     options |= {"max_new_tokens": max_new_tokens, "return_dict_in_generate": True, "output_logits": True}
     if stop:
         options |= {"stop_strings": list(stop), "tokenizer": writer.tokenizer}
     if seed is not None:
         device = prefix.embeds.device
-        options["generator"] = [torch.Generator(device).manual_seed(seed) for _ in prompts]
+        options["generator"] = [torch.Generator(device).manual_seed(seed) for _ in rows]
     ends = end_tokens(model, options)
     output = model.write(prefix, None, options)
     start = 1 if writer.is_encoder_decoder or prefix.ids is None else prefix.ids.shape[1]
     new = output.sequences[:, start:]
     logprobs = _logprobs(output, new)
-    rows = zip(new.tolist(), logprobs.tolist())
     cut = "cancelled" if options.get("max_time") is None else "time"
-    return [_answer(writer, *row, ends, stop, "length" if new.shape[1] >= max_new_tokens else cut) for row in rows]
+    reason = "length" if new.shape[1] >= max_new_tokens else cut
+    return [
+        _answer(writer, ids, logs, ends, stop, reason, frames_of(row))
+        for row, ids, logs in zip(rows, new.tolist(), logprobs.tolist())
+    ]
+
+
+def frames_of(row: Row) -> UsedFrames | None:
+    """The frames of the last clip of a row."""
+    return next((seen.frames for seen in reversed(row.media) if seen.frames is not None), None)
 
 
 def end_tokens(model: Any, options: dict[str, Any]) -> set[int]:
@@ -73,7 +81,13 @@ def _logprobs(output: Any, new: Tensor) -> Tensor:
 
 
 def _answer(
-    writer: PromptWriter, ids: list[int], logprobs: list[float], ends: set[int], stop: Sequence[str], reason: str
+    writer: PromptWriter,
+    ids: list[int],
+    logprobs: list[float],
+    ends: set[int],
+    stop: Sequence[str],
+    reason: str,
+    frames: UsedFrames | None,
 ) -> Answer:
     """Cut a row where its answer ends, and say why it ends there: `reason` when nothing in the row says so."""
     for position, token in enumerate(ids):
@@ -86,7 +100,7 @@ def _answer(
     if found:
         count = _tokens_until(writer, kept, stop)
         ids, text, reason = ids[:count], text[: min(found)], "stop"
-    return Answer(text.strip(), reason, len(ids), sum(logprobs[: len(ids)]))
+    return Answer(text.strip(), reason, len(ids), sum(logprobs[: len(ids)]), frames)
 
 
 def _tokens_until(writer: PromptWriter, ids: list[int], stop: Sequence[str]) -> int:

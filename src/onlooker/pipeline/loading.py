@@ -13,9 +13,16 @@ from onlooker.errors import CheckpointError
 from onlooker.hub import split_hub_options
 from onlooker.models.blip2.generation import Blip2ForConditionalGeneration
 from onlooker.models.blip2.retrieval import Blip2ForImageTextRetrieval
+from onlooker.models.instructblip.config import InstructBlipVideoConfig
+from onlooker.models.instructblip.generation import InstructBlipVideoForConditionalGeneration
+from onlooker.models.video_llava.generation import VideoLlavaForConditionalGeneration
 from onlooker.weights.policy import describe_dtypes
 
-WRITERS: dict[str, Any] = {"blip-2": Blip2ForConditionalGeneration}
+WRITERS: dict[str, Any] = {
+    "blip-2": Blip2ForConditionalGeneration,
+    "instructblipvideo": InstructBlipVideoForConditionalGeneration,
+    "video_llava": VideoLlavaForConditionalGeneration,
+}
 MATCHERS: dict[str, Any] = {"blip-2": Blip2ForImageTextRetrieval}
 
 
@@ -28,6 +35,8 @@ def read_processor(name: Any, **options: Any) -> tuple[Any, Config]:
     """
     hub, _ = split_hub_options(options)
     config = AutoConfig.from_pretrained(name, **hub)
+    if config.model_type == "instructblip":  # to the classes for clips, a picture is a clip of one frame
+        config = InstructBlipVideoConfig.from_pretrained(name, **hub)
     if config.model_type not in WRITERS:
         raise ValueError(f"{name} is a {config.model_type} checkpoint; this pipeline knows {', '.join(WRITERS)}")
     return AutoProcessor.from_pretrained(name, **hub), config
@@ -64,7 +73,12 @@ def compares(config: Config) -> bool:
     named = config.architectures or []
     if named:
         return any("ImageTextRetrieval" in name for name in named)
-    return bool(config.qformer_config.use_qformer_text_input)
+    return config.model_type == "blip-2" and bool(config.qformer_config.use_qformer_text_input)
+
+
+def is_matching(model: Any) -> bool:
+    """Whether a model compares images with texts; the others write."""
+    return hasattr(model, "itm_head")
 
 
 def check_kind(name: Any, *, is_matching: bool, wants_matching: bool) -> None:

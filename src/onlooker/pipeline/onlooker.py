@@ -6,33 +6,39 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from onlooker.pipeline.answering import end_tokens, write
-from onlooker.pipeline.encoded import Encoded, encode_images, is_many, is_matching
-from onlooker.pipeline.loading import check_kind, describe, read_model, read_processor
+from onlooker.pipeline.asking import Asker, OnWindow, pairs, tried
+from onlooker.pipeline.chat import Chat
+from onlooker.pipeline.encoded import Encoded, Row, is_many
+from onlooker.pipeline.loading import check_kind, describe, is_matching, read_model, read_processor
 from onlooker.pipeline.matching import match_texts
-from onlooker.pipeline.prompts import QUESTION, Prompt, PromptWriter, fill
+from onlooker.pipeline.media import ClipOptions, Medium
+from onlooker.pipeline.prompts import Prompt, PromptWriter
 from onlooker.pipeline.ranking import rank_candidates
-from onlooker.pipeline.records import Answer, AnswerStream, Match
-from onlooker.pipeline.streaming import stream_answer
+from onlooker.pipeline.records import Match
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 _LOG = logging.getLogger(__name__)
-MAX_NEW_TOKENS = 50
 
 
-class Onlooker:
-    """A checkpoint that is asked about images.
+class Onlooker(Asker):
+    """A checkpoint that is asked about pictures and, where its family takes them, clips.
 
-    An image is a path, URL, bytes, file object, Pillow image, array (uint8 [h, w, 3] is taken as it is), or what
-    `encode` made of one. Where one image or text is taken, a list gives a list back; one image with a list of
-    questions is encoded once.
+    A medium is a path, URL, bytes or file object of a picture or a video (its content says which), a Pillow image, an
+    array ([h, w, 3] a picture, [F, h, w, 3] a clip), `Frames`, or what `encode` made of one. Where one medium or text
+    is taken, a list gives a list back; one medium with a list of questions is encoded once. A clip given as a list of
+    pictures therefore stands in a list of media, or goes through `onlooker.load_video`.
+
+    Of a clip `num_frames` frames are looked at, spread by `sampling` (see `load_video`) between `start` and `end`
+    (seconds, or times such as "0:10"); what is not given is as the family was trained. `Frames` are looked at as they
+    are.
 
     Args:
-        model: `Blip2ForConditionalGeneration` to caption, ask and rank, or `Blip2ForImageTextRetrieval` to match.
+        model: a class that writes (`Blip2ForConditionalGeneration`, `InstructBlipVideoForConditionalGeneration`,
+            `VideoLlavaForConditionalGeneration`), or `Blip2ForImageTextRetrieval` to match.
         processor: the checkpoint's own.
-        batch_size: images or prompts that go through the model at once.
+        batch_size: pictures, frames or prompts that go through the model at once.
         name: what to call the checkpoint in messages.
         description: a line on what was loaded and how.
     """
@@ -42,13 +48,10 @@ class Onlooker:
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be 1 or more")
-        self.model = model
+        super().__init__(model, PromptWriter(processor, model.config, is_matching=is_matching(model)), batch_size)
         self.processor = processor
-        self.batch_size = batch_size
         self.description = description
         self._name = name or f"this {type(model).__name__}"
-        self._writer = PromptWriter(processor, model.config, is_matching=is_matching(model))
-        self._token = object()  # what marks images that this one encoded
 
     @classmethod
     def from_pretrained(
@@ -91,90 +94,115 @@ class Onlooker:
 
     def caption(
         self,
-        image: Any,
+        media: Any,
         *,
-        prompt: Any = "",
-        max_new_tokens: int = MAX_NEW_TOKENS,
-        stream: bool = False,
-        stop: Sequence[str] = (),
-        seed: int | None = None,
+        prompt: Any = None,
+        num_frames: int | None = None,
+        sampling: str | None = None,
+        start: float | str | None = None,
+        end: float | str | None = None,
+        errors: str = "raise",
         **options: Any,
     ) -> Any:
-        """Say what is in an image, or go on from a prompt about it.
+        """Say what is in a picture or a clip.
 
         Args:
-            prompt: words to go on from, such as "a photo of"; they are not repeated in the answer.
-            stream: give an iterator over the pieces of the answer instead; its `.answer` is the whole.
-            stop: texts that end the answer; they are not part of it.
-            seed: of sampling (do_sample=True); a row's result does not depend on its batch.
-            options: any field of GenerationConfig: num_beams, do_sample, temperature, top_p, repetition_penalty ...
+            prompt: words to go on from, such as "a photo of"; they are not repeated in the answer. InstructBLIP takes
+                them as its instruction.
+            num_frames, sampling, start, end: which frames of clips are looked at.
+            errors: "return" puts the error of a medium that cannot be read in the place of its answer, so that the
+                others of a list are answered.
+            options: max_new_tokens (50), any other field of GenerationConfig (num_beams, do_sample, temperature, top_p,
+                repetition_penalty ...), and
+                stream: give an iterator over the pieces of the answer instead; its `.answer` is the whole;
+                stop: texts that end the answer; they are not part of it;
+                seed: of sampling (do_sample=True); a row's result does not depend on its batch.
 
         Returns:
             An `Answer`, or a list of them for lists; with `stream` an `AnswerStream`.
 
         Raises:
             CheckpointError: a checkpoint that cannot write.
+            FileNotFoundError, MediaError: a medium that cannot be read.
             ValueError: lists of different lengths, a stream of many, or options that do not fit.
         """
-        self._check_kind(wants_matching=False)
-        stop = (stop,) if isinstance(stop, str) else tuple(stop)
-        images, prompts, many = _pairs(image if is_many(image) else self.encode(image), prompt)
-        settings = {"max_new_tokens": max_new_tokens, "stop": stop, "seed": seed, **options}
-        if stream:
-            return self._stream(images, prompts, many, settings)
-        answers: list[Answer] = []
-        size = max(1, self.batch_size // options.get("num_beams", 1))  # each beam is a row of its own
-        for start in range(0, len(images), size):
-            end = start + size
-            encoded = self._encode(images[start:end])
-            answers += write(self.model, self._writer, encoded, prompts[start:end], **settings)
-        return answers if many else answers[0]
+        clip = ClipOptions(num_frames, sampling, start, end)
 
-    def ask(self, image: Any, question: Any, *, template: str = QUESTION, **options: Any) -> Any:
-        """Answer a question about an image.
+        def row(seen: Encoded, text: Any) -> Row:
+            return Row((seen,), self._writer.caption(text, (seen.kind,)), text or "")
+
+        self._check_kind(wants_matching=False)
+        return self._answer(media, prompt, row, clip, errors, options)
+
+    def ask(
+        self,
+        media: Any,
+        question: Any,
+        *,
+        template: str | None = None,
+        choices: Sequence[str] | None = None,
+        windows: float | None = None,
+        on_window: OnWindow | None = None,
+        num_frames: int | None = None,
+        sampling: str | None = None,
+        start: float | str | None = None,
+        end: float | str | None = None,
+        errors: str = "raise",
+        **options: Any,
+    ) -> Any:
+        """Answer a question about a picture or a clip.
 
         Args:
-            question: a text, or a list of them.
-            template: the prompt, with {} for the question; "{}" gives the question as it is.
-            options: as for `caption`.
+            question: a text, or a list of them. An InstructBLIP's Q-Former is told it, too.
+            template: the prompt, with {} for the question; as the family was trained when not given.
+            choices: the only answers there are; the likeliest is given.
+            windows: seconds. A long clip is answered window by window, one in memory at a time, and the answers become
+                one: of choices, and of yes and no, that of the window with the highest log-likelihood; else what the
+                language model makes of them. `Answer.windows` has them all; `num_frames` are taken of each window.
+            on_window: called with each window's answer and frames as they come.
+            num_frames, sampling, start, end, errors, options: as for `caption`.
 
         Returns:
             As `caption`.
         """
-        texts = [fill(template, text) for text in question] if is_many(question) else fill(template, question)
-        return self.caption(image, prompt=texts, **options)
+        clip = ClipOptions(num_frames, sampling, start, end)
 
-    def _stream(self, images: list[Any], prompts: list[str], many: bool, settings: dict[str, Any]) -> AnswerStream:
-        if many or settings.get("num_beams", 1) > 1:
-            raise ValueError(
-                "stream=True follows one image and one prompt without beams: leave out lists and num_beams"
-            )
-        encoded = self._encode(images)
+        def row(seen: Encoded, text: Any) -> Row:
+            return Row((seen,), self._writer.question(text, (seen.kind,), template), text)
 
-        def run(**listening: Any) -> Answer:
-            return write(self.model, self._writer, encoded, prompts, **listening, **settings)[0]
+        self._check_kind(wants_matching=False)
+        if windows is None:
+            return self._answer(media, question, row, clip, errors, options, choices)
 
-        ends = end_tokens(self.model, settings)
-        return stream_answer(run, self._writer.tokenizer, ends, settings["stop"])
+        rest = (windows, row, clip, choices, on_window, options)
+        sources, questions, many = pairs(media, question)
+        answers = [tried(self._ask_windows, errors, each, text, *rest) for each, text in zip(sources, questions)]
+        return answers if many else answers[0]
+
+    def chat(self, media: Any = None, *, system: str | None = None, **clip: Any) -> Chat:
+        """A conversation that remembers what was said; see `Chat`."""
+        self._check_kind(wants_matching=False)
+        return Chat(self, media, system=system, **clip)
 
     # -- numbers --------------------------------------------------------------------------------------------------
 
-    def rank(self, image: Any, question: Any, candidates: Sequence[str], *, template: str = QUESTION) -> Any:
-        """Order possible answers by how likely the model finds each; the image and the question run once.
+    def rank(self, media: Any, question: Any, candidates: Sequence[str], *, template: str | None = None) -> Any:
+        """Order possible answers by how likely the model finds each; the medium and the question run once.
 
         Returns:
-            A list of `Ranked`, likeliest first; for lists of images or questions a list of such lists.
+            A list of `Ranked`, likeliest first; for lists of media or questions a list of such lists.
 
         Raises:
             CheckpointError: a checkpoint that has no language model.
             ValueError: no candidates, one that is there twice, or one without a token.
         """
         self._check_kind(wants_matching=False)
-        images, questions, many = _pairs(image, question)
-        results = [
-            rank_candidates(self.model, self._writer, each, fill(template, text), candidates)
-            for each, text in zip(self._encode(images), questions)
-        ]
+        sources, questions, many = pairs(media if is_many(media) else self.encode(media), question)
+        results = []
+        for source, text in zip(sources, questions):
+            (seen,) = self._see([source], ClipOptions())
+            row = Row((seen,), self._writer.question(text, (seen.kind,), template), text)
+            results.append(rank_candidates(self.model, self._writer, row, candidates))
         return results if many else results[0]
 
     def match(self, image: Any, texts: Any) -> Any:
@@ -190,58 +218,68 @@ class Onlooker:
         self._check_kind(wants_matching=True)
         wanted = list(texts) if is_many(texts) else [texts]
         results = []
-        for each in self._encode(image if is_many(image) else [image]):
+        for each in self._see(image if is_many(image) else [image], ClipOptions()):
             found: list[Match] = match_texts(self.model, self._writer, each, wanted, batch_size=4 * self.batch_size)
             results.append(found if is_many(texts) else found[0])
         return results if is_many(image) else results[0]
 
-    # -- images ---------------------------------------------------------------------------------------------------
+    # -- media ----------------------------------------------------------------------------------------------------
 
-    def encode(self, image: Any) -> Any:
-        """Run the vision part of the model once; the result is taken wherever an image is.
+    @property
+    def family(self) -> str:
+        """The family of the checkpoint, as people call it."""
+        return self._writer.family.name
+
+    @property
+    def takes_several(self) -> bool:
+        """Whether one prompt may have several media."""
+        return self._writer.family.takes_several
+
+    def encode(
+        self,
+        media: Any,
+        *,
+        num_frames: int | None = None,
+        sampling: str | None = None,
+        start: float | str | None = None,
+        end: float | str | None = None,
+    ) -> Any:
+        """Run the vision part of the model once; the result is taken wherever a medium is.
+
+        BLIP-2 and Video-LLaVA keep the visual tokens; InstructBLIP, whose Q-Former reads the question, keeps what its
+        vision tower gave.
 
         Returns:
             An `Encoded`, or a list of them for a list.
 
         Raises:
-            FileNotFoundError, MediaError: an image that cannot be read.
+            FileNotFoundError, MediaError: a medium that cannot be read.
         """
-        return self._encode(image) if is_many(image) else self._encode([image])[0]
+        clip = ClipOptions(num_frames, sampling, start, end)
+        return self._see(media, clip) if is_many(media) else self._see([media], clip)[0]
 
-    def show_prompt(self, image: Any, text: str) -> Prompt:
-        """What the model would be given for an image and a prompt (`template.replace("{}", question)`)."""
-        return self._writer.show(image, text)
+    def load(
+        self,
+        media: Any,
+        *,
+        num_frames: int | None = None,
+        sampling: str | None = None,
+        start: float | str | None = None,
+        end: float | str | None = None,
+    ) -> Medium:
+        """Read one medium as `ask` would: uint8 [h, w, 3] of a picture, `Frames` of a clip; both are taken by `ask`."""
+        return self._writer.open(media, ClipOptions(num_frames, sampling, start, end))
 
-    def _encode(self, images: Sequence[Any]) -> list[Encoded]:
-        return encode_images(
-            images, processor=self.processor, model=self.model, owner=self._token, batch_size=self.batch_size
-        )
+    def show_prompt(self, media: Any, text: str, instruction: str | None = None) -> Prompt:
+        """What the model would be given for a medium and a prompt, such as `question_prompt` gives."""
+        return self._writer.show(self._writer.open(media), text, instruction)
+
+    def chat_text(self, messages: Sequence[Any]) -> str:
+        """The prompt that messages make, up to where the next answer begins."""
+        return self._writer.family.chat_text(messages)
 
     def _check_kind(self, *, wants_matching: bool) -> None:
         check_kind(self._name, is_matching=self._writer.is_matching, wants_matching=wants_matching)
 
     def __repr__(self) -> str:
         return f"Onlooker({self.description or type(self.model).__name__})"
-
-
-def _pairs(images: Any, texts: Any) -> tuple[list[Any], list[str], bool]:
-    """Images and texts side by side, and whether either was a list.
-
-    Raises:
-        ValueError: two lists of different lengths, or an empty one.
-    """
-    lists = [values for values in (images, texts) if is_many(values)]
-    if not lists:
-        return [images], [texts], False
-    lengths = sorted({len(values) for values in lists})
-    if len(lengths) > 1:
-        raise ValueError(
-            f"{len(images)} images and {len(texts)} texts: two lists go side by side and must be equally long; "
-            f"give a single image or text to use it with all of the others"
-        )
-    count = lengths[0]
-    return (
-        list(images) if is_many(images) else [images] * count,
-        list(texts) if is_many(texts) else [texts] * count,
-        True,
-    )

@@ -1,21 +1,26 @@
-"""Writes the prompt of one image and one text as token ids, and shows it."""
+"""Writes the prompt of media and a text as token ids, and shows it."""
 
 from __future__ import annotations
 
+import itertools
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image
-
 from onlooker.config import Config
+from onlooker.media import Frames, load_video
+from onlooker.pipeline.encoded import Encoded
+from onlooker.pipeline.families import family_of
 from onlooker.pipeline.loading import check_kind, compares, read_processor
-
-QUESTION = "Question: {} Answer:"
+from onlooker.pipeline.media import IMAGE, ClipOptions, Medium, kind_of, open_medium
+from onlooker.pipeline.records import UsedFrames
+from onlooker.pipeline.times import clock
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """Exactly what a model is given for one image and one text.
+    """Exactly what a model is given for one picture or clip and one text.
 
     Attributes:
         text: the prompt in words, without placeholders and special tokens.
@@ -23,8 +28,12 @@ class Prompt:
         input_ids: placeholders and text, in order.
         num_placeholders: how many of the ids keep a place for a visual token.
         num_prepended: visual tokens that the model puts in front itself, for files without a placeholder token.
-        image_size: width and height of the image, pixels.
-        pixel_shape: shape of pixel_values, [1, 3, h, w].
+        image_size: width and height of the picture or the frames, pixels.
+        pixel_name: what the model calls the pixels.
+        pixel_shape: their shape, [1, 3, h, w] or [1, F, 3, h, w].
+        kind: "image" or "video".
+        frames: those of a clip that are looked at; None for a picture.
+        instruction: what the Q-Former is told, for the family whose Q-Former reads.
     """
 
     text: str
@@ -33,7 +42,11 @@ class Prompt:
     num_placeholders: int
     num_prepended: int
     image_size: tuple[int, int]
+    pixel_name: str
     pixel_shape: tuple[int, ...]
+    kind: str = IMAGE
+    frames: UsedFrames | None = None
+    instruction: str | None = None
 
     @property
     def num_tokens(self) -> int:
@@ -43,31 +56,39 @@ class Prompt:
     def __str__(self) -> str:
         parts = [f"{self.num_tokens - self.num_placeholders - self.num_prepended} text"]
         if self.num_placeholders:
-            parts.insert(0, f"{self.num_placeholders} placeholders for the image")
+            parts.insert(0, f"{self.num_placeholders} placeholders for the {self.kind}")
         if self.num_prepended:
-            parts.insert(0, f"{self.num_prepended} for the image, put in front by the model")
-        image = f"{self.image_size[0]} x {self.image_size[1]} pixels -> pixel_values {list(self.pixel_shape)}"
-        return "\n".join(
-            [
-                f"prompt     {self.text}",
-                f"written    {self.written}",
-                f"tokens     {self.num_tokens}{' = ' + ' + '.join(parts) if len(parts) > 1 else ''}",
-                f"input_ids  {_folded(self.input_ids)}",
-                f"image      {image}",
-            ]
-        )
+            parts.insert(0, f"{self.num_prepended} for the {self.kind}, put in front by the model")
+        size = f"{self.image_size[0]} x {self.image_size[1]} pixels"
+        lines = [
+            f"prompt     {_visible(self.text)}",
+            f"written    {_visible(self.written)}",
+            f"tokens     {self.num_tokens}{' = ' + ' + '.join(parts) if len(parts) > 1 else ''}",
+            f"input_ids  {_folded(self.input_ids)}",
+        ]
+        if self.instruction is not None:
+            lines.append(f"q-former   {_visible(self.instruction)}")
+        if self.frames is not None:
+            lines.append(f"frames     {', '.join(map(str, self.frames.indices))}")
+            lines.append(f"times      {', '.join(map(clock, self.frames.seconds))}")
+            size = f"{len(self.frames.indices)} frames of {size}"
+        return "\n".join([*lines, f"{self.kind}      {size} -> {self.pixel_name} {list(self.pixel_shape)}"])
 
     def to_dict(self) -> dict[str, Any]:
-        return {
+        values = {
             "prompt": self.text,
             "written": self.written,
             "num_tokens": self.num_tokens,
             "num_placeholders": self.num_placeholders,
             "num_prepended": self.num_prepended,
             "input_ids": list(self.input_ids),
+            "kind": self.kind,
             "image_size": list(self.image_size),
+            "pixel_name": self.pixel_name,
             "pixel_shape": list(self.pixel_shape),
+            "frames": None if self.frames is None else self.frames.to_dict(),
         }
+        return values if self.instruction is None else {**values, "instruction": self.instruction}
 
 
 class PromptWriter:
@@ -76,10 +97,10 @@ class PromptWriter:
     def __init__(self, processor: Any, config: Config, *, is_matching: bool) -> None:
         self.processor = processor
         self.tokenizer = processor.tokenizer
-        self.image_token_id: int | None = config.image_token_index
-        self.num_query_tokens: int = config.num_query_tokens
+        self.family = family_of(processor, config, is_matching=is_matching)
         self.is_encoder_decoder = bool(config.get_text_config().is_encoder_decoder)
-        self.is_matching = is_matching  # texts are read by the Q-Former, without placeholders
+        self.is_matching = is_matching
+        self._has_warned = False
 
     @classmethod
     def from_pretrained(
@@ -99,21 +120,52 @@ class PromptWriter:
             check_kind(name_or_path, is_matching=compares(config), wants_matching=wants_matching)
         return cls(processor, config, is_matching=compares(config))
 
-    def ids(self, text: str) -> list[int]:
-        """Placeholders and text, as the processor writes them for one image.
+    # -- media ----------------------------------------------------------------------------------------------------
 
-        An empty text is the special tokens alone, which is how a caption is asked for without a prompt.
+    def open(self, source: Any, clip: ClipOptions | None = None) -> Medium:
+        """Read a picture or the frames of a clip (see `Onlooker.load`)."""
+        clip = clip or ClipOptions()
+        if not self.family.takes_video:
+            return open_medium(source, None, self.family.name)
+        return open_medium(source, lambda found: load_video(found, **self.clip_arguments(clip)), self.family.name)
+
+    def clip_arguments(self, clip: ClipOptions) -> dict[str, Any]:
+        """The arguments of `load_video` that were asked for, or that the family was trained with."""
+        family = self.family
+        if clip.num_frames not in (None, family.trained_frames) and not self._has_warned:
+            self._has_warned = True
+            warnings.warn(
+                f"{clip.num_frames} frames of a clip; {family.name} was trained with {family.trained_frames}, and "
+                f"answers may be worse with another number",
+                stacklevel=3,
+            )
+        return clip.arguments(family.trained_frames, family.trained_sampling)
+
+    # -- texts ----------------------------------------------------------------------------------------------------
+
+    def question(self, question: str, kinds: Sequence[str], template: str | None = None) -> str:
+        """The prompt of a question: as the family was trained, or a template of the user's own."""
+        if template is None:
+            return self.family.ask_text(question, kinds)
+        return self.family.with_markers(fill(template, question), kinds)
+
+    def caption(self, prompt: str | None, kinds: Sequence[str]) -> str:
+        """The prompt of a caption that begins with `prompt`; None asks for one as the family was trained."""
+        return self.family.caption_text(prompt, kinds)
+
+    def ids(self, text: str, media: Sequence[Encoded]) -> list[int]:
+        """Placeholders and text, as the processor writes them.
+
+        An empty text is the special tokens alone, which is how BLIP-2 is asked for a caption.
         """
-        return [*self.placeholders(), *self.text_ids(text)]
-
-    def placeholders(self) -> list[int]:
-        if self.is_matching or self.image_token_id is None:
-            return []
-        return [self.image_token_id] * self.num_query_tokens
+        return self.family.ids(text, [(seen.kind, seen.num_tokens) for seen in media])
 
     def text_ids(self, text: str) -> list[int]:
         """The text with its special tokens, without placeholders."""
-        return list(self.tokenizer(text)["input_ids"])
+        return self.family.text_ids(text)
+
+    def token_name(self, token_id: int) -> str:
+        return str(self.tokenizer.convert_ids_to_tokens(token_id))
 
     def continuation_ids(self, text: str, continuation: str) -> list[int]:
         """The ids that go on from `text` with `continuation`, without an end token.
@@ -129,27 +181,39 @@ class PromptWriter:
             return joint[len(before) :]
         return list(self.tokenizer(spaced(text, continuation), add_special_tokens=False)["input_ids"])
 
-    def show(self, image: Any, text: str) -> Prompt:
-        """The prompt of one image (uint8 [h, w, 3]) and one text."""
-        input_ids = self.ids(text)
-        picture = Image.fromarray(image)
-        pixel_values = self.processor.image_processor(picture, return_tensors="np")["pixel_values"]
+    def show(self, medium: Medium, text: str, instruction: str | None = None) -> Prompt:
+        """The prompt of one picture or clip, as `open` gives them, and one text."""
+        family, kind = self.family, kind_of(medium)
+        pixels = family.pixels([medium])[0]
+        count = family.count(kind, pixels.shape)
+        input_ids = family.ids(text, [(kind, count)])
+        placeholders = sum(token == family.placeholders[kind] for token in input_ids) if count else 0
+        height, width = medium.shape[-3:-1]
         return Prompt(
             text=text,
             written=self._written(input_ids),
             input_ids=tuple(input_ids),
-            num_placeholders=len(self.placeholders()),
-            num_prepended=0 if self.placeholders() or self.is_matching else self.num_query_tokens,
-            image_size=(image.shape[1], image.shape[0]),
-            pixel_shape=tuple(pixel_values.shape),
+            num_placeholders=placeholders,
+            num_prepended=0 if placeholders else count,
+            image_size=(width, height),
+            pixel_name=family.pixel_name(kind),
+            pixel_shape=(1, *pixels.shape),
+            kind=kind,
+            frames=UsedFrames.of(medium) if isinstance(medium, Frames) else None,
+            instruction=(text if instruction is None else instruction) if family.reads_instruction else None,
         )
 
     def _written(self, input_ids: list[int]) -> str:
-        count = len(self.placeholders())
-        text = self.tokenizer.decode(input_ids[count:], skip_special_tokens=False)
-        if not count:
-            return text
-        return f"{self.tokenizer.convert_ids_to_tokens(input_ids[0])} x {count} {text}"
+        """The ids as text, runs of placeholders as `<image> x 32`."""
+        places = {token for token in self.family.placeholders.values() if token is not None}
+        parts = []
+        for token, run in itertools.groupby(input_ids, key=lambda each: each if each in places else None):
+            ids = list(run)
+            if token is None:
+                parts.append(self.tokenizer.decode(ids, skip_special_tokens=False))
+            else:
+                parts.append(f"{self.token_name(token)} x {len(ids)} ")
+        return "".join(parts)
 
 
 def spaced(text: str, continuation: str) -> str:
@@ -166,6 +230,11 @@ def fill(template: str, question: str) -> str:
     if "{}" not in template:
         raise ValueError(f"the template {template!r} has no {{}} for the question")
     return template.replace("{}", question)
+
+
+def _visible(text: str) -> str:
+    """Text on one line."""
+    return text.replace("\n", "\\n")
 
 
 def _folded(ids: tuple[int, ...]) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from onlooker.language.protocol import Decoding
 from onlooker.pipeline.answering import end_tokens
-from onlooker.pipeline.encoded import Encoded
+from onlooker.pipeline.encoded import Row
 from onlooker.pipeline.prefix import make_prefix, start
 from onlooker.pipeline.prompts import PromptWriter
 from onlooker.pipeline.records import Ranked, softmax
@@ -19,9 +19,7 @@ CANDIDATES_AT_ONCE = 128  # each holds a copy of the prefix' keys and values
 
 
 @torch.no_grad()
-def rank_candidates(
-    model: Any, writer: PromptWriter, image: Encoded, prompt: str, candidates: Sequence[str]
-) -> list[Ranked]:
+def rank_candidates(model: Any, writer: PromptWriter, row: Row, candidates: Sequence[str]) -> list[Ranked]:
     """The candidates from the likeliest to the least likely.
 
     The score is the whole answer's, its end token included: without it a candidate could never be less likely than
@@ -32,12 +30,12 @@ def rank_candidates(
     """
     _check(candidates)
     end = min(end_tokens(model, {}), default=None)
-    rows = [writer.continuation_ids(prompt, candidate) for candidate in candidates]
-    empty = [candidate for candidate, row in zip(candidates, rows) if not row]
+    rows = [writer.continuation_ids(row.text, candidate) for candidate in candidates]
+    empty = [candidate for candidate, ids in zip(candidates, rows) if not ids]
     if empty:
         raise ValueError(f"candidate {empty[0]!r} has no tokens: there is nothing to score")
-    rows = [row if end is None else [*row, end] for row in rows]
-    prefix = make_prefix(model, writer, [image], [prompt])
+    rows = [ids if end is None else [*ids, end] for ids in rows]
+    prefix = make_prefix(model, writer, [row])
     scores: list[float] = []
     for first in range(0, len(rows), CANDIDATES_AT_ONCE):
         chunk = rows[first : first + CANDIDATES_AT_ONCE]

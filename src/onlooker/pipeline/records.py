@@ -1,16 +1,43 @@
-"""What the pipeline hands back: answers, matches and ranked candidates."""
+"""What the pipeline hands back: answers with the frames they come from, matches and ranked candidates."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from onlooker.pipeline.times import clock
+
+if TYPE_CHECKING:
+    from onlooker.media import Frames
+
+
+@dataclass(frozen=True)
+class UsedFrames:
+    """The frames of a clip that the model looked at.
+
+    Attributes:
+        indices: their numbers in the clip, from 0.
+        seconds: when each is shown, counted from the clip's first frame; nan where nothing tells.
+    """
+
+    indices: tuple[int, ...]
+    seconds: tuple[float, ...]
+
+    @classmethod
+    def of(cls, frames: Frames) -> UsedFrames:
+        return cls(tuple(frames.indices), tuple(frames.seconds))
+
+    def to_dict(self) -> dict[str, Any]:
+        """With None for a time that is not known, which JSON has no number for."""
+        seconds = [None if math.isnan(second) else round(second, 6) for second in self.seconds]
+        return {"indices": list(self.indices), "seconds": seconds}
 
 
 @dataclass(frozen=True)
 class Answer:
-    """New text about one image; `str(answer)` is the text.
+    """New text about a picture or a clip; `str(answer)` is the text.
 
     Attributes:
         text: what the model wrote, without the prompt and without blanks around it.
@@ -19,20 +46,42 @@ class Answer:
         num_tokens: tokens generated, the end token included when there is one.
         logprob: sum of the log-probabilities of those tokens under the model itself, before temperature, penalties and
             other filters. Divide by num_tokens to compare answers of unequal length.
-        frames: indices of the video frames that were looked at; None for an image.
+        frames: of the clip that were looked at, the last one's where there are several; None for a picture, and for an
+            answer that was put together from those of windows.
+        windows: the answers of the windows that this one was made of.
     """
 
     text: str
     finish_reason: str
     num_tokens: int
     logprob: float
-    frames: tuple[int, ...] | None = None
+    frames: UsedFrames | None = None
+    windows: tuple[WindowAnswer, ...] | None = None
 
     def __str__(self) -> str:
         return self.text
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        values = {name: getattr(self, name) for name in ("text", "finish_reason", "num_tokens", "logprob")}
+        values["frames"] = None if self.frames is None else self.frames.to_dict()
+        if self.windows is not None:
+            values["windows"] = [window.to_dict() for window in self.windows]
+        return values
+
+
+@dataclass(frozen=True)
+class WindowAnswer:
+    """The answer of one part of a long clip, from `start` to `end` seconds."""
+
+    start: float
+    end: float
+    answer: Answer
+
+    def __str__(self) -> str:
+        return f"[{clock(self.start, 0)}-{clock(self.end, 0)}] {self.answer}"
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"start": round(self.start, 6), "end": round(self.end, 6), **self.answer.to_dict()}
 
 
 @dataclass(frozen=True)
