@@ -16,8 +16,7 @@ import onlooker
 from onlooker.cli import main
 from onlooker.cli import options as cli_options
 from onlooker.cli.inputs import expand
-from onlooker.pipeline import onlooker as pipeline
-from onlooker.pipeline import prompts
+from onlooker.pipeline import asking
 from tests.pipeline.conftest import picture
 
 QUESTION = "What is in the picture?"
@@ -210,8 +209,7 @@ def test_version_and_help(run):
 
 
 def test_the_commands_defaults_are_those_of_the_pipeline():
-    assert cli_options.QUESTION == prompts.QUESTION
-    assert cli_options.MAX_NEW_TOKENS == pipeline.MAX_NEW_TOKENS
+    assert cli_options.MAX_NEW_TOKENS == asking.MAX_NEW_TOKENS
 
 
 def test_progress_is_drawn_on_a_terminal_and_stdout_stays_clean(photos, folders):
@@ -233,7 +231,7 @@ def test_progress_is_drawn_on_a_terminal_and_stdout_stays_clean(photos, folders)
     os.close(leader)
     assert process.returncode == 0
     assert [line.split(":")[0] for line in out.splitlines()] == ["a.png", "b.png"]
-    assert b"loading" in shown and b"images" in shown and "2/2" in shown.decode()
+    assert b"loading" in shown and b"files" in shown and "2/2" in shown.decode()
 
 
 def test_an_image_may_come_from_stdin(photos, folders, load):

@@ -1,4 +1,4 @@
-"""The command line, `onlooker caption | ask | match | rank | fetch`; nothing heavy is imported before one runs."""
+"""The command line, `onlooker caption | ask | chat | ...`; nothing heavy is imported before one runs."""
 
 from onlooker.cli.app import COMMANDS, build_app, main
 

@@ -9,13 +9,14 @@ from typing import Annotated, Any
 
 import typer
 
-from onlooker.cli import answers, converting, fetching, scores
+from onlooker.cli import answers, chatting, converting, fetching, scores
 from onlooker.cli.options import Debug
-from onlooker.cli.reporting import FAILED, one_line, report
+from onlooker.cli.reporting import FAILED, one_line, report, warnings_as_notes
 
 COMMANDS: dict[str, Callable[..., Any]] = {
     "caption": answers.caption,
     "ask": answers.ask,
+    "chat": chatting.chat,
     "match": scores.match,
     "rank": scores.rank,
     "fetch": fetching.fetch,
@@ -32,7 +33,7 @@ def build_app() -> typer.Typer:
     """The Typer application with every command."""
     app = typer.Typer(
         name="onlooker",
-        help="Ask questions about your images.",
+        help="Ask questions about your images and videos.",
         add_completion=False,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
@@ -58,7 +59,7 @@ def _top(
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Ask questions about your images: captions, answers, matching and ranking with BLIP-2."""
+    """Ask questions about your images and videos, with BLIP-2, InstructBLIP and Video-LLaVA."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -69,7 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return build_app()(args=arguments, prog_name="onlooker", standalone_mode=False) or 0
+        with warnings_as_notes("--quiet" in arguments):
+            return build_app()(args=arguments, prog_name="onlooker", standalone_mode=False) or 0
     except _UsageError as error:
         return _usage(error)
     except (KeyboardInterrupt, typer.Abort):

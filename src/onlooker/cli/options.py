@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-_MODEL, _GENERATION = "Model", "Generation"
+_MODEL, _GENERATION, _VIDEO = "Model", "Generation", "Video"
 
-# The pipeline has these too; importing it would bring torch (tests compare the two).
-QUESTION = "Question: {} Answer:"
+# The pipeline has this too; importing it would bring torch (a test compares the two).
 MAX_NEW_TOKENS = 50
+SHEET_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 Files = Annotated[
-    list[str], typer.Argument(metavar="FILE...", help="Images: paths, quoted globs, URLs, or - for stdin.")
+    list[str], typer.Argument(metavar="FILE...", help="Images and videos: paths, quoted globs, URLs, or - for stdin.")
 ]
 Model = Annotated[
     str,
@@ -41,7 +42,13 @@ Device = Annotated[
     str | None, typer.Option("--device", rich_help_panel=_MODEL, help="cpu, cuda, cuda:1 ...; cuda where there is one.")
 ]
 BatchSize = Annotated[
-    int, typer.Option("--batch-size", min=1, rich_help_panel=_MODEL, help="Images that go through the model at once.")
+    int,
+    typer.Option(
+        "--batch-size",
+        min=1,
+        rich_help_panel=_MODEL,
+        help="Images, frames or prompts that go through the model at once.",
+    ),
 ]
 
 MaxNewTokens = Annotated[
@@ -75,7 +82,7 @@ Stop = Annotated[
 ]
 
 Stream = Annotated[bool, typer.Option("--stream", help="Print the words as they come.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per image, one per line.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object per file, one per line.")]
 ShowPrompt = Annotated[
     bool,
     typer.Option("--show-prompt", help="Print what the model would be given, and stop before the weights are read."),
@@ -84,11 +91,55 @@ Quiet = Annotated[bool, typer.Option("--quiet", help="No progress and no notes o
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
+NumFrames = Annotated[
+    int | None,
+    typer.Option(
+        "--frames", min=1, rich_help_panel=_VIDEO, help="Frames of each video; as the family was trained if not given."
+    ),
+]
+Sampling = Annotated[
+    str | None,
+    typer.Option(
+        "--sampling",
+        rich_help_panel=_VIDEO,
+        help="How frames are spread: uniform, linspace, time, fps, keyframes, scene ...",
+    ),
+]
+Start = Annotated[
+    str | None, typer.Option("--start", metavar="TIME", rich_help_panel=_VIDEO, help="From here on: 0:10, or seconds.")
+]
+End = Annotated[
+    str | None, typer.Option("--end", metavar="TIME", rich_help_panel=_VIDEO, help="Up to here: 0:20, or seconds.")
+]
+Sheet = Annotated[
+    Path | None,
+    typer.Option(
+        "--contact-sheet",
+        metavar="FILE",
+        rich_help_panel=_VIDEO,
+        help="Save a picture of the frames that were used, with their times.",
+    ),
+]
+Windows = Annotated[
+    float | None,
+    typer.Option(
+        "--windows",
+        metavar="SECONDS",
+        rich_help_panel=_VIDEO,
+        help="Answer a long video window by window, then make one answer of them.",
+    ),
+]
+
 QuestionOption = Annotated[
-    str | None, typer.Option("--question", "-q", help="The question, when all arguments are images.")
+    str | None, typer.Option("--question", "-q", help="The question, when all arguments are files.")
 ]
 Template = Annotated[
-    str, typer.Option("--template", metavar="TEXT", help="The prompt, with {} where the question goes.")
+    str | None,
+    typer.Option(
+        "--template",
+        metavar="TEXT",
+        help="The prompt, with {} where the question goes; as the family was trained if not given.",
+    ),
 ]
 
 
@@ -108,12 +159,26 @@ def sampling(
     return {name: value for name, value in chosen.items() if value is not None}
 
 
-def question_prompt(template: str, question: str) -> str:
-    """The words that the question is put in.
+def clip_options(num_frames: int | None, sampling: str | None, start: str | None, end: str | None) -> dict[str, Any]:
+    """The keywords of the pipeline that choose frames."""
+    return {"num_frames": num_frames, "sampling": sampling, "start": start, "end": end}
 
+
+def check_template(template: str | None) -> None:
+    """
     Raises:
         typer.BadParameter: the template has no place for the question.
     """
-    if "{}" not in template:
+    if template is not None and "{}" not in template:
         raise typer.BadParameter(f"--template {template!r} has no {{}} for the question.")
-    return template.replace("{}", question)
+
+
+def check_sheet(path: Path | None) -> None:
+    """
+    Raises:
+        typer.BadParameter: a kind of file that a contact sheet cannot be, or a folder that is not there.
+    """
+    if path is not None and path.suffix.lower() not in SHEET_SUFFIXES:
+        raise typer.BadParameter(f"--contact-sheet {path} should end in {', '.join(SHEET_SUFFIXES)}.")
+    if path is not None and not path.absolute().parent.is_dir():
+        raise typer.BadParameter(f"--contact-sheet {path}: there is no folder {path.absolute().parent}.")

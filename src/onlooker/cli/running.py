@@ -59,22 +59,24 @@ def answer_files(
     inputs: list[Input],
     telling: Reporting,
     batch_size: int,
+    read: Callable[[Input], Any],
     work: Callable[[list[Input], list[Any]], list[Any]],
     show: Callable[[Input, Any], None],
 ) -> int:
-    """Read the images, work on them some at a time, and show each result in the order of the files.
+    """Read the files, work on them some at a time, and show each result in the order of the files.
 
     Args:
-        work: inputs and their images (uint8 [h, w, 3]) -> one result for each.
+        read: gives what is in a file; what goes wrong there is told, and the other files go on.
+        work: inputs and what was read -> one result for each.
         show: called with the input and its result.
 
     Returns:
-        The exit code: 1 when an image could not be read, the others were still done.
+        The exit code: 1 when a file could not be read, the others were still done.
     """
     failures = 0
-    with progress("images", shown=len(inputs) > 1 and not telling.quiet) as move:
+    with progress("files", shown=len(inputs) > 1 and not telling.quiet) as move:
         for start in range(0, len(inputs), batch_size):
-            batch = [(given, _read(given)) for given in inputs[start : start + batch_size]]
+            batch = [(given, _read(given, read)) for given in inputs[start : start + batch_size]]
             good = [(given, image) for given, image in batch if not isinstance(image, Exception)]
             results = iter(work([given for given, _ in good], [image for _, image in good]) if good else [])
             for given, image in batch:
@@ -87,12 +89,10 @@ def answer_files(
     return FAILED if failures else 0
 
 
-def _read(given: Input) -> Any:
-    """The image as uint8 [h, w, 3], or the error that reading it met."""
-    from onlooker.media import load_image
-
+def _read(given: Input, read: Callable[[Input], Any]) -> Any:
+    """What is in the file, or the error that reading it met."""
     try:
-        return load_image(given.source)
+        return read(given)
     except (OnlookerError, OSError, ValueError) as error:
         return error
 
@@ -103,9 +103,22 @@ def _tell(given: Input, error: Exception, telling: Reporting) -> None:
         record({"file": given.name, "error": one_line(str(error))})
 
 
-def show_prompts(source: Source, inputs: list[Input], texts: list[str], telling: Reporting) -> int:
-    """Show what the model would be given for every image and text; no weights are read."""
+def show_prompts(
+    source: Source,
+    inputs: list[Input],
+    clip: dict[str, Any],
+    texts: Callable[[PromptWriter, str], list[tuple[str, str]]],
+    telling: Reporting,
+) -> int:
+    """Show what the model would be given for every file and text; no weights are read.
+
+    Args:
+        texts: writer and kind of medium -> prompts, and what a Q-Former would be told with each.
+    """
     writer = _writer(source)
+    from onlooker.pipeline.media import ClipOptions, kind_of
+
+    options = ClipOptions(**clip)
 
     def show(given: Input, prompts: list[Any]) -> None:
         for prompt in prompts:
@@ -114,10 +127,10 @@ def show_prompts(source: Source, inputs: list[Input], texts: list[str], telling:
             else:
                 line(f"file       {given.name}\n{prompt}\n")
 
-    def work(batch: list[Input], images: list[Any]) -> list[list[Any]]:
-        return [[writer.show(image, text) for text in texts] for image in images]
+    def work(batch: list[Input], media: list[Any]) -> list[list[Any]]:
+        return [[writer.show(medium, *pair) for pair in texts(writer, kind_of(medium))] for medium in media]
 
-    return answer_files(inputs, telling, 1, work, show)
+    return answer_files(inputs, telling, 1, lambda given: writer.open(given.source, options), work, show)
 
 
 def _writer(source: Source) -> PromptWriter:

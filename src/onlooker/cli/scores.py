@@ -32,7 +32,7 @@ def match(
     inputs, telling = expand(names), Reporting(as_json, quiet, debug)
     source = Source(model, revision, dtype, device, batch_size, wants_matching=True)
     if show_prompt:
-        return show_prompts(source, inputs, chosen, telling)
+        return show_prompts(source, inputs, {}, lambda writer, kind: [(text, text) for text in chosen], telling)
     eyes = load(source, quiet)
 
     def show(given: Input, matches: list) -> None:
@@ -43,17 +43,30 @@ def match(
         for each in matches:
             line(f"ITM {each.probability:7.2%}  ITC {each.similarity:+.4f}  {each.text}")
 
-    return answer_files(inputs, telling, batch_size, lambda _, images: eyes.match(images, chosen), show)
+    return answer_files(
+        inputs,
+        telling,
+        batch_size,
+        lambda given: eyes.load(given.source),
+        lambda _, images: eyes.match(images, chosen),
+        show,
+    )
 
 
 def rank(
-    files: Annotated[list[str], typer.Argument(metavar="FILE... QUESTION", help="Images, then the question.")],
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILE... QUESTION", help="Images and videos, then the question.")
+    ],
     model: opt.Model,
     candidates: Annotated[
         list[str], typer.Option("--candidate", "-c", help="A possible answer; repeat it for each of them.")
     ],
     question: opt.QuestionOption = None,
-    template: opt.Template = opt.QUESTION,
+    template: opt.Template = None,
+    num_frames: opt.NumFrames = None,
+    sampling: opt.Sampling = None,
+    start: opt.Start = None,
+    end: opt.End = None,
     as_json: opt.AsJson = False,
     show_prompt: opt.ShowPrompt = False,
     revision: opt.Revision = None,
@@ -63,13 +76,16 @@ def rank(
     quiet: opt.Quiet = False,
     debug: opt.Debug = False,
 ) -> int:
-    """Order possible answers to a question about each image by how likely they are."""
+    """Order possible answers to a question about each image or video by how likely they are."""
     names, text = split_last(files, question, "question", "--question")
     inputs, telling = expand(names), Reporting(as_json, quiet, debug)
     source = Source(model, revision, dtype, device, batch_size)
-    prompt = opt.question_prompt(template, text)
+    clip = opt.clip_options(num_frames, sampling, start, end)
+    opt.check_template(template)
     if show_prompt:
-        return show_prompts(source, inputs, [prompt], telling)
+        return show_prompts(
+            source, inputs, clip, lambda writer, kind: [(writer.question(text, (kind,), template), text)], telling
+        )
     eyes = load(source, quiet)
 
     def show(given: Input, ranked: list) -> None:
@@ -81,7 +97,12 @@ def rank(
             line(f"{each.probability:7.2%}  log p {each.logprob:9.3f}  {each.text}")
 
     return answer_files(
-        inputs, telling, batch_size, lambda _, images: eyes.rank(images, text, candidates, template=template), show
+        inputs,
+        telling,
+        batch_size,
+        lambda given: eyes.load(given.source, **clip),
+        lambda _, media: eyes.rank(media, text, candidates, template=template),
+        show,
     )
 
 
