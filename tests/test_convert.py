@@ -19,6 +19,7 @@ from examples.random_checkpoint import write_checkpoint
 from onlooker.cli import main
 from onlooker.convert import convert
 from onlooker.errors import CheckpointError
+from onlooker.weights.reading import find_weights
 from tests import standins
 from tests.text import trained
 from tests.tiny import pixels
@@ -69,13 +70,15 @@ def test_a_lavis_file_answers_as_the_model_it_was_made_of(kind: str, tower: str,
     files = standins.write_lavis(tmp_path, theirs, kind, tower=tower, bare=tower == "beside")
     made = convert(files.pop("source"), tmp_path / "new", **files)
     assert made.model_class == KINDS[kind]
+    assert {tensor.dtype for tensor in find_weights(tmp_path / "new").values()} == {torch.float32}
     wanted = answer(theirs, kind, rows_of(kind))
     for library in (onlooker, transformers):
         model = getattr(library, KINDS[kind]).from_pretrained(tmp_path / "new").eval()
         torch.testing.assert_close(answer(model, kind, rows_of(kind)), wanted, atol=1e-4, rtol=1e-4)
     leftover = {"temp", "Qformer.cls.predictions.bias", "Qformer.bert.embeddings.position_ids"}
     assert leftover <= set(made.dropped)
-    assert ("visual_encoder.head.weight" in made.dropped) == (tower == "beside")
+    for extra in ("visual_encoder.head.weight", "visual_encoder.blocks.39.attn.q_bias"):
+        assert (extra in made.dropped) == (tower == "beside")
 
 
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "blip2_qformer"])
@@ -100,6 +103,9 @@ def test_a_converted_lavis_folder_is_complete(kind: str, tmp_path: Path) -> None
     if "vicuna" in kind:
         assert (ids.bos_token, ids.eos_token, ids.unk_token, ids.pad_token) == ("</s>", "</s>", "</s>", "[PAD]")
         assert ids("a cat")["input_ids"][0] == ids.eos_token_id and ids.pad_token_id == 450 == placeholder - 1
+        assert config["text_config"]["pad_token_id"] == 450
+        generation = json.loads((tmp_path / "new" / "generation_config.json").read_text())
+        assert generation["pad_token_id"] == 450
     if "instruct" in kind:
         assert processor.qformer_tokenizer.bos_token_id == standins.BERT_ROWS - 1
         assert ids.truncation_side == processor.qformer_tokenizer.truncation_side == "left"
@@ -221,6 +227,18 @@ def test_the_original_layout_loads_as_it_is(original: tuple[Any, Path]) -> None:
     assert type(auto) is onlooker.VideoLlavaForConditionalGeneration
     with pytest.raises(ValueError, match="exactly 8. Give num_frames=8"):
         says(loaded, **clip_and_prompt(4))
+
+
+def test_the_original_loads_without_a_head_and_not_from_disk(original: tuple[Any, Path]) -> None:
+    model, folder = original
+    bare = onlooker.VideoLlavaModel.from_pretrained(folder, strict=True, vision_config=SIZES)
+    assert bare.get_input_embeddings().num_embeddings == 512
+    clip = clip_and_prompt()["pixel_values_videos"]
+    torch.testing.assert_close(bare.get_video_features(clip)[0], model.get_video_features(clip)[0])
+    with pytest.raises(ValueError, match="lacks the rows of the placeholders and was left on disk"):
+        onlooker.VideoLlavaForConditionalGeneration.from_pretrained(
+            folder, vision_config=SIZES, device_map={"model": "cpu", "lm_head": "disk"}
+        )
 
 
 def test_without_time_the_original_says_what_it_leaves_out(original: tuple[Any, Path]) -> None:

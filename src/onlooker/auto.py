@@ -74,7 +74,8 @@ CONFIGS: dict[str, type[Config]] = {
         T5Config,
         VideoLlavaConfig,
     )
-} | {ORIGINAL: VideoLlavaConfig}
+}
+CONFIGS[ORIGINAL] = VideoLlavaConfig
 #: classes that a checkpoint may name under `architectures` in place of its model_type's usual one
 SPECIAL: dict[str, type[PreTrainedModel]] = {
     cls.__name__: cls

@@ -49,7 +49,7 @@ def read_language(
         ModelNotFoundError: no such model.
         CheckpointError: a model of another type, or one that lacks tensors.
     """
-    config = AutoConfig.from_pretrained(name, **hub)
+    config = AutoConfig.from_pretrained(os.fspath(name), **hub)
     if config.model_type != model_type:
         raise CheckpointError(
             f"{os.fspath(name)} is a {config.model_type} model; this file was trained with {model_type}."

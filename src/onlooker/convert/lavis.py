@@ -25,6 +25,7 @@ from onlooker.vision.config import Blip2VisionConfig
 from onlooker.weights.layouts import biases
 from onlooker.weights.layouts.lavis import TOWER, kind_of, table_of
 from onlooker.weights.layouts.positions import grid_side, resize_positions
+from onlooker.weights.naming import RenameTable
 from onlooker.weights.reading import Reader, StoredTensor, scan_file
 
 #: LAVIS model -> the kind of language model that it was trained with
@@ -66,12 +67,11 @@ def read_lavis(
         )
     table = table_of(kind)
     whole = _with_tower(file, given, vit)
-    stored = table.renamed(whole)
-    dropped = sorted(name for name in whole if table.to_memory(name) in (None, name) and not _is_kept(name))
-    stored = {name: tensor for name, tensor in stored.items() if name not in dropped}
+    dropped = sorted(name for name in whole if _is_surplus(name, table))
+    stored = table.renamed({name: tensor for name, tensor in whole.items() if name not in dropped})
     stored = _with_joined_biases(stored, scratch)
     stored = _with_positions(stored, scratch, image_size)
-    parts = {"vision_config": vision_sizes(stored), "qformer_config": qformer_sizes(stored)}
+    parts: dict[str, Any] = {"vision_config": vision_sizes(stored), "qformer_config": qformer_sizes(stored)}
     parts["num_query_tokens"] = stored["query_tokens"].shape[1]
     if kind not in LANGUAGE:
         return _retrieval(stored, parts, dropped, _bert(file, qformer_tokenizer, parts, hub), language_model)
@@ -87,9 +87,12 @@ def read_lavis(
     return _writing(kind, language.tensors | stored, parts, dropped, language, bert)
 
 
-def _is_kept(name: str) -> bool:
-    """Names that are the same in both layouts."""
-    return name == "query_tokens" or name.startswith("itm_head.")
+def _is_surplus(name: str, table: RenameTable) -> bool:
+    """Whether the table drops a tensor or does not know it, or it is of a block beyond those in use."""
+    if name.startswith(f"{TOWER}blocks.") and int(name.split(".")[2]) >= _DEEPEST:
+        return True
+    is_same = name == "query_tokens" or name.startswith("itm_head.")  # in both layouts
+    return table.to_memory(name) in (None, name) and not is_same
 
 
 def _with_tower(file: Path, given: _Tensors, vit: str | os.PathLike[str] | None) -> _Tensors:
@@ -108,13 +111,7 @@ def _with_tower(file: Path, given: _Tensors, vit: str | os.PathLike[str] | None)
         own = {name.removeprefix(TOWER): tensor for name, tensor in own.items() if name.startswith(TOWER)}
     if "cls_token" not in own or "blocks.0.attn.qkv.weight" not in own:
         raise CheckpointError(f"{vit} holds no EVA vision tower as LAVIS stores it: no cls_token and blocks.")
-    tower = {TOWER + name: tensor for name, tensor in own.items()}
-    return {**given, **{name: tensor for name, tensor in tower.items() if _block(name) < _DEEPEST}}
-
-
-def _block(name: str) -> int:
-    pieces = name.split(".")
-    return int(pieces[2]) if pieces[1] == "blocks" else -1
+    return {**given, **{TOWER + name: tensor for name, tensor in own.items()}}
 
 
 def _with_joined_biases(stored: _Tensors, scratch: Computed) -> _Tensors:

@@ -35,7 +35,7 @@ def read_published(source: str | os.PathLike[str], hub: Mapping[str, Any]) -> Dr
         ModelNotFoundError: no such model, or files that a complete folder needs are missing from it.
         CheckpointError: another family, or placeholders that the config and the tokenizer do not agree on.
     """
-    config = AutoConfig.from_pretrained(source, **hub)
+    config = AutoConfig.from_pretrained(os.fspath(source), **hub)
     if config.model_type not in _PROCESSORS:
         raise CheckpointError(
             f"{os.fspath(source)} is a {config.model_type} checkpoint; `convert` makes whole folders of "

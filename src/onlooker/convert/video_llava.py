@@ -55,9 +55,9 @@ def read_original(
                 f"{os.fspath(source)} has no {which} tower. Give the folder of its own repository "
                 f"(LanguageBind/LanguageBind_{'Image' if which == 'image' else 'Video_merge'}): --{which}-tower DIR."
             )
-    overrides = {"vision_config": _sizes(stored), "video_time_frames": _time_frames(stored)}
-    overrides["vision_config"]["hidden_act"] = "gelu" if form == "paper" else "quick_gelu"
-    config = VideoLlavaConfig.from_dict(read_config(source, **hub), **overrides)
+    vision = {**_sizes(stored), "hidden_act": "gelu" if form == "paper" else "quick_gelu"}
+    values = read_config(os.fspath(source), **hub)
+    config: Any = VideoLlavaConfig.from_dict(values, vision_config=vision, video_time_frames=_time_frames(stored))
     processor = _processor(source, config, form, hub)
     config.image_token_index, config.video_token_index = processor.image_token_id, processor.video_token_id
     config.pad_token_id = processor.tokenizer.pad_token_id

@@ -60,13 +60,14 @@ class VideoLlavaPreTrainedModel(PreTrainedModel):
     def fit_vocabulary(self) -> None:
         """Rows for the placeholders: the original marks the places of pictures outside its vocabulary."""
         wanted = max(self.config.image_token_index, self.config.video_token_index) + 1
-        table = self.get_input_embeddings().weight
-        if len(table) >= wanted:  # type: ignore[arg-type]
+        vocabulary: list[Any] = [self.get_input_embeddings(), self.get_output_embeddings()]
+        tables = [module.weight for module in vocabulary if module is not None]
+        if len(tables[0]) >= wanted:
             return
-        if table.is_meta:
+        if any(table.is_meta for table in tables):
             raise ValueError(
-                "the token embedding of this checkpoint lacks the rows of the placeholders and was left on disk: give "
-                "it another place, or bring the checkpoint into the published layout first with `onlooker convert`"
+                "the vocabulary of this checkpoint lacks the rows of the placeholders and was left on disk: give the "
+                "language model another place, or write a complete checkpoint first with `onlooker convert`"
             )
         self.resize_token_embeddings(wanted, pad_to_multiple_of=64)
 
@@ -102,6 +103,9 @@ class VideoLlavaModel(VideoLlavaPreTrainedModel, nn.Module):
 
     def set_input_embeddings(self, module: nn.Module) -> None:
         self.language_model.embed_tokens = module  # type: ignore[assignment]
+
+    def get_output_embeddings(self) -> None:
+        """There is no head here."""
 
     def get_decoder(self) -> nn.Module:
         return self.language_model

@@ -39,6 +39,8 @@ def translated(values: Mapping[str, Any], tower: Mapping[str, Any], fields: Iter
     projector = values.get("mm_projector_type", "mlp2x_gelu")
     if projector != "mlp2x_gelu":
         raise CheckpointError(f"mm_projector_type is {projector!r}; the projector here is 'mlp2x_gelu'")
+    if values.get("mm_use_im_start_end") or values.get("mm_use_im_patch_token"):
+        raise CheckpointError("this checkpoint puts tokens of its own around pictures, which Video-LLaVA-7B does not")
     text = {name: values[name] for name in LlamaConfig._field_names if name in values and name not in _OWN_TO_TEXT}
     words = text.get("vocab_size", LlamaConfig.vocab_size)
     translation = {
