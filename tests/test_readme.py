@@ -24,19 +24,23 @@ def test_the_prompt_in_the_readme_is_what_the_demo_prints(capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert demo() == 0
     printed = capsys.readouterr().out
-    assert printed.startswith(blocks("console")[0])
-    assert "No answer is shown" in printed
-    for shape in ("[1, 257, 1408]", "[1, 32, 2560]", "[1, 43, 50304]"):
+    photo, clip = blocks("console")[:2]
+    assert printed.startswith(photo) and f"\n{clip}" in printed
+    assert "No answers are shown" in printed
+    photo_shapes = ("[1, 257, 1408]", "[1, 32, 2560]", "[1, 43, 50304]")
+    for shape in (*photo_shapes, "[8, 257, 1024]", "[1, 2056, 4096]", "[1, 2081, 32064]"):
         assert shape in printed and shape in README
 
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     shutil.copy(ROOT / "examples" / "coffee.png", "photo.jpg")  # read by its content, not by its name
-    write_checkpoint("Salesforce/blip2-opt-2.7b", image_size=28, num_query_tokens=4)
+    shutil.copy(ROOT / "examples" / "flower.mp4", "clip.mp4")
+    write_checkpoint("LanguageBind/Video-LLaVA-7B-hf", "video-llava", image_size=28)
     (code,) = blocks("python")
-    exec(compile(code, "README.md", "exec"), {})
-    assert capsys.readouterr().out.count("\n") >= 4
+    with pytest.warns(UserWarning, match="several pictures or clips"):
+        exec(compile(code, "README.md", "exec"), {})
+    assert capsys.readouterr().out.count("\n") >= 6
 
 
 @pytest.mark.parametrize("line", re.findall(r"^\| `onlooker ([^`]*)`", README, re.MULTILINE))
@@ -46,7 +50,7 @@ def test_the_commands_of_the_readme_are_understood(line, tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     words = shlex.split(line)
     assert words[0] in COMMANDS
-    if words[0] != "fetch":
+    if words[0] not in ("fetch", "convert"):
         # Understood: it gets as far as looking for the model.
         assert main([*words, "--model", "no/such/folder"]) == 1
         assert "no/such/folder" in capsys.readouterr().err

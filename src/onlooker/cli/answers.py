@@ -141,12 +141,15 @@ def _write(source: Source, inputs: list[Input], asking: Asking, show_prompt: boo
     if asking.stream and (telling.as_json or generation["num_beams"] > 1):
         raise typer.BadParameter("--stream prints words as they come: leave out --json and --num-beams.")
     opt.check_sheet(asking.sheet)
-    if show_prompt:
-        return show_prompts(source, inputs, asking.clip, asking.texts, telling)
-    eyes = load(source, telling.quiet)
     from onlooker.pipeline.sheet import ContactSheet
 
     sheet = ContactSheet(asking.title)
+    if show_prompt:
+        seen = None if asking.sheet is None else lambda given, medium: sheet.add(medium, given.name)
+        code = show_prompts(source, inputs, asking.clip, asking.texts, telling, seen)
+        _save(sheet, asking.sheet, telling)
+        return code
+    eyes = load(source, telling.quiet)
 
     def read(given: Input) -> Any:
         if asking.windows is not None:
@@ -180,12 +183,18 @@ def _write(source: Source, inputs: list[Input], asking: Asking, show_prompt: boo
 
     size = 1 if asking.stream or asking.windows is not None else source.batch_size
     code = answer_files(inputs, telling, size, read, work, show)
-    if asking.sheet is not None and sheet.is_empty:
-        note(f"note: no frames were used, so {asking.sheet} was not written", telling.quiet)
-    elif asking.sheet is not None:
-        sheet.save(asking.sheet)
-        note(f"frames drawn in {asking.sheet}", telling.quiet)
+    _save(sheet, asking.sheet, telling)
     return code
+
+
+def _save(sheet: ContactSheet, path: Path | None, telling: Reporting) -> None:
+    if path is None:
+        return
+    if sheet.is_empty:
+        note(f"note: no frames were used, so {path} was not written", telling.quiet)
+        return
+    sheet.save(path)
+    note(f"frames drawn in {path}", telling.quiet)
 
 
 def _ask_windows(

@@ -109,11 +109,13 @@ def show_prompts(
     clip: dict[str, Any],
     texts: Callable[[PromptWriter, str], list[tuple[str, str]]],
     telling: Reporting,
+    seen: Callable[[Input, Any], None] | None = None,
 ) -> int:
     """Show what the model would be given for every file and text; no weights are read.
 
     Args:
         texts: writer and kind of medium -> prompts, and what a Q-Former would be told with each.
+        seen: called with each input and what was read from it.
     """
     writer = _writer(source)
     from onlooker.pipeline.media import ClipOptions, kind_of
@@ -128,6 +130,8 @@ def show_prompts(
                 line(f"file       {given.name}\n{prompt}\n")
 
     def work(batch: list[Input], media: list[Any]) -> list[list[Any]]:
+        if seen is not None:
+            seen(batch[0], media[0])
         return [[writer.show(medium, *pair) for pair in texts(writer, kind_of(medium))] for medium in media]
 
     return answer_files(inputs, telling, 1, lambda given: writer.open(given.source, options), work, show)

@@ -100,7 +100,7 @@ class PromptWriter:
         self.family = family_of(processor, config, is_matching=is_matching)
         self.is_encoder_decoder = bool(config.get_text_config().is_encoder_decoder)
         self.is_matching = is_matching
-        self._has_warned = False
+        self._has_warned: set[str] = set()
 
     @classmethod
     def from_pretrained(
@@ -132,14 +132,18 @@ class PromptWriter:
     def clip_arguments(self, clip: ClipOptions) -> dict[str, Any]:
         """The arguments of `load_video` that were asked for, or that the family was trained with."""
         family = self.family
-        if clip.num_frames not in (None, family.trained_frames) and not self._has_warned:
-            self._has_warned = True
-            warnings.warn(
+        if clip.num_frames not in (None, family.trained_frames):
+            self._warn_once(
+                "frames",
                 f"{clip.num_frames} frames of a clip; {family.name} was trained with {family.trained_frames}, and "
                 f"answers may be worse with another number",
-                stacklevel=3,
             )
         return clip.arguments(family.trained_frames, family.trained_sampling)
+
+    def _warn_once(self, about: str, message: str) -> None:
+        if about not in self._has_warned:
+            self._has_warned.add(about)
+            warnings.warn(message, stacklevel=4)
 
     # -- texts ----------------------------------------------------------------------------------------------------
 
@@ -158,6 +162,12 @@ class PromptWriter:
 
         An empty text is the special tokens alone, which is how BLIP-2 is asked for a caption.
         """
+        if len(media) > 1:
+            self._warn_once(
+                "media",
+                f"a prompt has several pictures or clips; that works, but {self.family.name} was trained on one for "
+                f"each prompt",
+            )
         return self.family.ids(text, [(seen.kind, seen.num_tokens) for seen in media])
 
     def text_ids(self, text: str) -> list[int]:

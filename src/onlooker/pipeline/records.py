@@ -78,7 +78,8 @@ class WindowAnswer:
     answer: Answer
 
     def __str__(self) -> str:
-        return f"[{clock(self.start, 0)}-{clock(self.end, 0)}] {self.answer}"
+        start, end = (clock(each, 0 if abs(each - round(each)) < 0.05 else 1) for each in (self.start, self.end))
+        return f"[{start}-{end}] {self.answer}"
 
     def to_dict(self) -> dict[str, Any]:
         return {"start": round(self.start, 6), "end": round(self.end, 6), **self.answer.to_dict()}
