@@ -15,6 +15,7 @@ from examples.random_checkpoint import write_checkpoint
 
 PAGE = Path(__file__).parents[2] / "shared" / "EXAMPLES.md"
 PHOTO = Path(__file__).parent / "data" / "media" / "progressive_cat.jpg"
+CLIP = Path(__file__).parent / "data" / "media" / "videos" / "flower_hevc.mp4"
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="the documents' examples are not beside this checkout")
@@ -37,18 +38,28 @@ def _code(block: str) -> str:
 
 def replaced(code: str, folder: Path) -> str:
     code = code.replace("from transformers import", "from onlooker import")
-    code = code.replace('"Salesforce/blip2-opt-2.7b"', repr(str(folder)))
+    for name in ("Salesforce/blip2-opt-2.7b", "LanguageBind/Video-LLaVA-7B-hf"):
+        code = code.replace(f'"{name}"', repr(str(folder)))
+    code = re.sub(r"hf_hub_download\(.*?\)", repr(str(CLIP)), code)
+    code = code.replace("videos=clip", "videos=video").replace("max_length=50", "max_new_tokens=50")
     code = code.replace("requests.get(url, stream=True).raw", repr(str(PHOTO))).replace("import requests\n", "")
     if DEVICE == "cpu":
-        code = code.replace('{"": 0}', '{"": "cpu"}').replace('device="cuda"', 'device="cpu"')
+        code = (
+            code.replace('{"": 0}', '{"": "cpu"}')
+            .replace('device="cuda"', 'device="cpu"')
+            .replace(".to(0)", '.to("cpu")')
+        )
     return code
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    path = tmp_path_factory.mktemp("examples")
-    write_checkpoint(path)
-    return path
+    return write_checkpoint(tmp_path_factory.mktemp("examples"))
+
+
+@pytest.fixture(scope="module")
+def video_llava(tmp_path_factory):
+    return write_checkpoint(tmp_path_factory.mktemp("video-llava"), "video-llava")
 
 
 def run(title: str, folder: Path, seen: set[str]) -> dict:
@@ -60,6 +71,10 @@ def run(title: str, folder: Path, seen: set[str]) -> dict:
         if re.sub(r"\s", "", code) in seen:
             continue
         seen.add(re.sub(r"\s", "", code))
+        if "flash_attention_2" in code and DEVICE == "cpu":
+            with pytest.raises(ImportError, match="flash_attention_2 needs the package flash-attn"):
+                exec(compile(code, title, "exec"), names)
+            continue
         exec(compile(code, title, "exec"), names)
     return names
 
@@ -76,3 +91,22 @@ def test_every_blip2_example_runs_as_printed(folder):
     assert names["image_outputs"].pooler_output is not None
     assert names["qformer_outputs"].last_hidden_state.shape[1] == 32
     assert isinstance(names["generated_text"], str)
+
+
+def test_every_instructblipvideo_example_runs_as_printed(folder):
+    names = run("InstructBlipVideo\n", folder, set())
+    assert isinstance(names["model"], onlooker.InstructBlipVideoQFormerModel)
+    assert isinstance(names["config"], onlooker.InstructBlipVideoConfig)
+
+
+@pytest.mark.filterwarnings("ignore:a prompt has several pictures:UserWarning")
+@pytest.mark.parametrize("title", ["Video-LLaVA\n", "Video-LLaVA (Arabic edition)\n"])
+def test_every_video_llava_example_runs_as_printed(title, video_llava):
+    names = run(title, video_llava, set())
+    assert names["video"].shape == (8, 270, 480, 3)
+    assert names["inputs"]["pixel_values_videos"].shape == (1, 8, 3, 224, 224)
+    assert names["generate_ids"].shape[1] > names["inputs"]["input_ids"].shape[1]
+    # As printed, max_length is shorter than the prompt.
+    model = onlooker.VideoLlavaForConditionalGeneration.from_pretrained(video_llava)
+    with pytest.raises(ValueError, match="max_length"):
+        model.generate(**names["inputs"], max_length=50)

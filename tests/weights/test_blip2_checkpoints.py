@@ -153,13 +153,19 @@ def test_t5_in_float16_warns_once_and_names_bfloat16(folder: Path) -> None:
     assert [("bfloat16" in str(warning.message)) for warning in caught] == [True] * is_t5
 
 
-def test_edits_of_the_generation_config_are_saved_and_loaded(folder: Path, tmp_path: Path) -> None:
+def test_generation_settings_are_saved_for_others_and_start_from_the_text_configuration(
+    folder: Path, tmp_path: Path
+) -> None:
     model = onlooker.Blip2ForConditionalGeneration.from_pretrained(folder)
-    assert model.generation_config.eos_token_id == model.config.text_config.eos_token_id
+    eos = model.config.text_config.eos_token_id
+    assert model.generation_config.eos_token_id == eos
     model.generation_config.max_new_tokens = 7
+    model.generation_config.eos_token_id = 5
     model.save_pretrained(tmp_path)
-    assert onlooker.Blip2ForConditionalGeneration.from_pretrained(tmp_path).generation_config.max_new_tokens == 7
     assert transformers.GenerationConfig.from_pretrained(tmp_path).max_new_tokens == 7
+    again = onlooker.Blip2ForConditionalGeneration.from_pretrained(tmp_path)
+    assert again.generation_config.max_new_tokens is None
+    assert again.generation_config.eos_token_id == eos
 
 
 def test_t5_files_that_say_tied_but_hold_two_matrices_keep_both(tmp_path: Path) -> None:
