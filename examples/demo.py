@@ -1,4 +1,4 @@
-"""`make demo`: a photo and a clip on their way into the models, offline; no answers, because nothing here is trained."""
+"""`make demo`: a photo and a clip on their way into the models, offline; no answers, because nothing is trained."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def published_blip2(num_tokens: int = 43) -> Shapes:
     yield "logits", list(output.logits.shape), f"scores of each next token; {_billions(model)} billion parameters"
 
 
-def published_video_llava(num_tokens: int = 2081) -> Shapes:
+def published_video_llava(num_tokens: int = 2082) -> Shapes:
     """The tensors between a clip and the next word."""
     config = onlooker.VideoLlavaConfig(text_config={"model_type": "llama", "vocab_size": 32064})
     with torch.device("meta"), torch.no_grad():

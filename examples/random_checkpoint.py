@@ -239,7 +239,9 @@ def _sentence_pieces() -> Tokenizer:
     tokenizer = Tokenizer(models.BPE(unk_token="<unk>", byte_fallback=True, fuse_unk=True))
     tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("\u2581"), normalizers.Replace(" ", "\u2581")])
     trainer = trainers.BpeTrainer(vocab_size=400, special_tokens=[*special, *pieces], show_progress=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("\u2581", "merged_with_next")  # while training: no piece spans words
     tokenizer.train_from_iterator(SENTENCES * 5, trainer)
+    tokenizer.pre_tokenizer = None  # type: ignore[assignment]
     tokenizer.decoder = decoders.Sequence(
         [decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
     )

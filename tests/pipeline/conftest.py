@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,8 @@ from onlooker import Onlooker
 def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("checkpoints")
     small = {"image_size": 28, "num_query_tokens": 4}
-    made = {kind: write_checkpoint(root / kind, kind, **small) for kind in ("opt", "t5", "matching")}
+    kinds = ("opt", "t5", "matching", "instructblip-llama", "instructblip-t5", "instructblip-opt", "video-llava")
+    made = {kind: write_checkpoint(root / kind, kind, **small) for kind in kinds}
     made["old"] = write_checkpoint(root / "old", "opt", has_image_token=False, **small)
     return made
 
@@ -33,6 +36,18 @@ def load(folders):
 
 @pytest.fixture(params=["opt", "t5"])
 def eyes(request, load) -> Onlooker:
+    return load(request.param)
+
+
+VIDEO_KINDS = ["video-llava", "instructblip-llama", "instructblip-t5"]
+VIDEOS = Path(__file__).parent.parent / "data" / "media" / "videos"
+CLIP = str(VIDEOS / "flower_hevc.mp4")  # 3 s, 90 frames
+SHORT_CLIP = str(VIDEOS / "five_frames.mp4")
+
+
+@pytest.fixture(params=VIDEO_KINDS)
+def watcher(request, load) -> Onlooker:
+    """The pipeline of every kind that takes videos."""
     return load(request.param)
 
 

@@ -54,7 +54,7 @@ def caption(
     source = Source(model, revision, dtype, device, batch_size)
     asking = Asking(
         ask=lambda eyes, media, **options: eyes.caption(media, prompt=prompt, **options),
-        texts=lambda writer, kind: [(writer.caption(prompt, (kind,)), prompt or "")],
+        texts=lambda writer, kind: [(writer.caption(prompt, (kind,)),) * 2],
         clip=opt.clip_options(num_frames, sampling, start, end),
         generation=generation,
         stream=stream,

@@ -129,7 +129,8 @@ class Onlooker(Asker):
         clip = ClipOptions(num_frames, sampling, start, end)
 
         def row(seen: Encoded, text: Any) -> Row:
-            return Row((seen,), self._writer.caption(text, (seen.kind,)), text or "")
+            written = self._writer.caption(text, (seen.kind,))
+            return Row((seen,), written, written)
 
         self._check_kind(wants_matching=False)
         return self._answer(media, prompt, row, clip, errors, options)

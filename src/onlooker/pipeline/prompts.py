@@ -184,12 +184,18 @@ class PromptWriter:
         encoder-decoder model writes the continuation as a text of its own.
         """
         if self.is_encoder_decoder:
-            return list(self.tokenizer(continuation, add_special_tokens=False)["input_ids"])
-        before = self.text_ids(text)
-        joint = self.text_ids(text + spaced(text, continuation))
+            return self._bare_ids(continuation)
+        longer = spaced(text, continuation)
+        before, joint = self.text_ids(text), self.text_ids(text + longer)
         if joint[: len(before)] == before and len(joint) > len(before):
             return joint[len(before) :]
-        return list(self.tokenizer(spaced(text, continuation), add_special_tokens=False)["input_ids"])
+        # The seam is tokenized otherwise when more follows; its last letter alone may still part from the rest.
+        before, joint = (self._bare_ids(each) for each in (text[-1:], text[-1:] + longer))
+        return joint[len(before) :] if before and joint[: len(before)] == before else self._bare_ids(longer)
+
+    def _bare_ids(self, text: str) -> list[int]:
+        """The text without special tokens."""
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def show(self, medium: Medium, text: str, instruction: str | None = None) -> Prompt:
         """The prompt of one picture or clip, as `open` gives them, and one text."""
