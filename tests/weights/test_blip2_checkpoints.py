@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -180,6 +182,12 @@ def test_t5_files_that_say_tied_but_hold_two_matrices_keep_both(tmp_path: Path) 
     (tmp_path / "config.json").write_text(json.dumps(config))
     ours = onlooker.Blip2ForConditionalGeneration.from_pretrained(tmp_path)
     torch.testing.assert_close(answer(ours), answer(theirs), atol=1e-4, rtol=1e-4)
+
+
+def test_loading_does_not_wait_for_the_import_of_a_compiler(retrieval_folder: Path) -> None:
+    load = f"import sys, onlooker; onlooker.Blip2ForImageTextRetrieval.from_pretrained({str(retrieval_folder)!r}); "
+    command = [sys.executable, "-c", load + "print('sympy' in sys.modules)"]
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip() == "False"
 
 
 def test_old_files_with_all_tied_copies_load_without_a_word(folder: Path, tmp_path: Path) -> None:

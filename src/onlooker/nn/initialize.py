@@ -18,7 +18,8 @@ def without_values(root: nn.Module) -> Iterator[None]:
     device = torch.get_default_device()
     with torch.device("meta"):
         yield
-    root.to_empty(device=device)
+    if device.type != "meta":  # empty again would be the same, and asking for it imports torch's compiler
+        root.to_empty(device=device)
 
 
 def init_normal(root: nn.Module, std: float) -> None:
