@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from threading import Lock
 from typing import Any
 
 import torch
@@ -12,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from onlooker.weights.policy import DtypePlan
 from onlooker.weights.reading import Reader, StoredTensor
 
+_WORKERS = min(4, os.cpu_count() or 1)
 Progress = Callable[[int, int], None]
 #: May take a weight over (to quantise it); gives True when it did.
 Store = Callable[[nn.Module, str, Tensor, torch.device], bool]
@@ -64,25 +68,33 @@ def fill(
         )
     todo = {name: source for name, source in sources.items() if name not in left_out}
     total = sum(source.nbytes for source in todo.values())
-    done = 0
+    done, turn = 0, Lock()
     reader = Reader()
 
     def advance(count: int) -> None:
         nonlocal done
-        done += count
-        if progress is not None:
-            progress(done, total)
+        with turn:
+            done += count
+            if progress is not None:
+                progress(done, total)
 
-    # In the order of the files: a disk reads one stretch, and a cold cache is not read twice.
-    for name, source in todo.items():
-        dtype, device = plan.dtype_of(name, source.dtype), device_of(name)
-        is_view = dtype == source.dtype and device.type == "cpu"
-        value = reader.view(source) if is_view else reader.convert(source, dtype, device, advance)
-        if is_view:
+    def read(name: str) -> None:
+        source, device = todo[name], device_of(name)
+        dtype = plan.dtype_of(name, source.dtype)
+        if dtype == source.dtype and device.type == "cpu":
+            value = reader.view(source)
             advance(source.nbytes)
+        else:
+            value = reader.convert(source, dtype, device, advance)
         owner, leaf = owner_of(model, name)
         if store is None or not store(owner, leaf, value, device):
             put(owner, leaf, value)
+
+    # In the order of the files: a disk reads one stretch, and a cold cache is not read twice.  New memory is handed
+    # out page by page, which several threads ask for faster than one; quantising takes one tensor after the other.
+    with ThreadPoolExecutor(_WORKERS if store is None else 1) as workers:
+        for _ in workers.map(read, todo):
+            pass
 
 
 def owner_of(model: nn.Module, name: str) -> tuple[nn.Module, str]:

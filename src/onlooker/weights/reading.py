@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
@@ -20,7 +21,7 @@ from torch import Tensor
 from onlooker.errors import CheckpointError, ModelNotFoundError
 from onlooker.hub import find_file
 
-CHUNK_BYTES = 32 << 20
+CHUNK_BYTES = 16 << 20
 SAFETENSORS_FILE = "model.safetensors"
 PICKLE_FILE = "pytorch_model.bin"
 
@@ -56,13 +57,22 @@ class StoredTensor:
         return prod(self.shape) * self.dtype.itemsize
 
 
+class _Scratch(threading.local):
+    """The mapping that one thread converts from, and how much of it was read."""
+
+    mapping: tuple[Path, _Open] | None = None
+    read_bytes = 0
+
+
 class Reader:
-    """Gives the values of stored tensors; what was mapped to convert them is let go every `CHUNK_BYTES`."""
+    """Gives the values of stored tensors, also to several threads at once.
+
+    What was mapped to convert them is let go every `CHUNK_BYTES`.
+    """
 
     def __init__(self) -> None:
         self._kept: dict[Path, _Open] = {}
-        self._scratch: tuple[Path, _Open] | None = None
-        self._read_bytes = 0
+        self._scratch = _Scratch()
 
     def view(self, source: StoredTensor) -> Tensor:
         """The tensor as stored: a private view on the file, read when it is touched, copied where it is written."""
@@ -81,12 +91,13 @@ class Reader:
             yield self._open(source)(source.name, slice(start, min(start + step, rows)))
 
     def _open(self, source: StoredTensor) -> _Open:
-        if self._scratch is None or self._scratch[0] != source.file or self._read_bytes >= CHUNK_BYTES:
-            self._scratch = None  # the old mapping goes before the new one comes
-            self._scratch = (source.file, _open(source.file))
-            self._read_bytes = 0
-        self._read_bytes += min(source.nbytes, CHUNK_BYTES)
-        return self._scratch[1]
+        scratch = self._scratch
+        if scratch.mapping is None or scratch.mapping[0] != source.file or scratch.read_bytes >= CHUNK_BYTES:
+            scratch.mapping = None  # the old mapping goes before the new one comes
+            scratch.mapping = (source.file, _open(source.file))
+            scratch.read_bytes = 0
+        scratch.read_bytes += min(source.nbytes, CHUNK_BYTES)
+        return scratch.mapping[1]
 
     def convert(
         self,
