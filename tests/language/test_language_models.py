@@ -1,4 +1,4 @@
-"""OPT, LLaMA and T5 against transformers on random tiny configurations, and against themselves: cached, padded, batched."""
+"""OPT, LLaMA and T5 against transformers on tiny configurations, and against themselves: cached, padded, batched."""
 
 import random
 

@@ -146,6 +146,14 @@ def test_the_matching_head_wants_one_text_for_each_picture():
         model(pixels(2), torch.full((3, 4), 5), use_image_text_matching_head=True)
 
 
+@pytest.mark.parametrize("rows", [[3, 0], [2, 2]])
+def test_retrieval_refuses_texts_of_which_some_have_placeholders_in_front(rows):
+    model = model_of(3, "Blip2ForImageTextRetrieval", num_query_tokens=3)
+    texts = torch.tensor([[IMAGE_TOKEN] * count + [5] * (6 - count) for count in rows])
+    with pytest.raises(ValueError, match=f"begin with {rows[0]}, {rows[1]} <image> tokens; wanted 3"):
+        model(pixels(2), texts)
+
+
 # -- generation ----------------------------------------------------------------------------------------------------
 
 
@@ -196,6 +204,25 @@ def test_no_cache_gives_the_same_tokens(text):
     for options in ({}, {"num_beams": 3}):
         got = model.generate(pixels(2), ids, max_new_tokens=7, use_cache=False, **options)
         assert torch.equal(got, model.generate(pixels(2), ids, max_new_tokens=7, **options))
+
+
+@pytest.mark.parametrize("text", ["opt", "t5"])
+@pytest.mark.parametrize("shape", [(2, 3), (2, 1), (1, 8)])
+def test_a_mask_of_another_shape_is_refused(text, shape):
+    model = model_of(text=text)
+    ids = prompt(model.config, 2, 4)
+    decoder = {"decoder_input_ids": torch.zeros(2, 1, dtype=torch.long)} if text == "t5" else {}
+    with pytest.raises(ValueError, match="wanted"):
+        model.generate(pixels(2), ids, torch.ones(shape, dtype=torch.long), max_new_tokens=2)
+    with pytest.raises(ValueError, match="wanted"):
+        model(pixels(2), ids, torch.ones(shape, dtype=torch.long), **decoder)
+
+
+def test_ids_and_embeddings_of_different_length_are_refused():
+    model = model_of(text="opt")
+    ids = prompt(model.config, 2, 4)
+    with pytest.raises(ValueError, match="different length"):
+        model.generate(pixels(2), ids, inputs_embeds=model.get_input_embeddings()(ids[:, :-1]))
 
 
 def test_edits_of_generation_config_are_honoured():

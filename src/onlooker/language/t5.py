@@ -16,7 +16,7 @@ from onlooker.language.protocol import Decoding
 from onlooker.language.t5_decoding import T5Decoding
 from onlooker.language.t5_layers import T5Attention, T5DenseReluDense, T5Stack
 from onlooker.nn.cache import CrossCache
-from onlooker.nn.masks import additive, is_right_padded, padding_mask, positions
+from onlooker.nn.masks import additive, check_covers, is_right_padded, padding_mask, positions
 from onlooker.outputs import output_options
 
 
@@ -88,7 +88,13 @@ class T5LanguageModel(nn.Module):
         need_weights: bool = False,
         keep_states: bool = False,
     ) -> StackOutput:
-        """Run the encoder; distances are counted between attended tokens, so pads may stand anywhere."""
+        """Run the encoder; distances are counted between attended tokens, so pads may stand anywhere.
+
+        Raises:
+            ValueError: a mask of another shape than [B, S].
+        """
+        if attention_mask is not None:
+            check_covers(attention_mask, inputs_embeds)
         index = self._positions(attention_mask, inputs_embeds)
         mask = self.encoder.bias(index, index)
         padding = padding_mask(attention_mask, inputs_embeds.dtype)

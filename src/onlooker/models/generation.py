@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from onlooker.generate.config import GenerationConfig
 from onlooker.generate.loop import generate
 from onlooker.language.choose import begin
+from onlooker.nn.masks import check_covers
 
 #: keywords of generate() that are objects, not settings
 OBJECTS = ("logits_processor", "stopping_criteria", "streamer", "generator", "tokenizer")
@@ -143,4 +144,5 @@ class TextGeneration(Generation):
         mask = attention_mask
         if mask is None:
             mask = torch.ones(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
+        check_covers(mask, inputs_embeds)
         return self.write(Prompt(inputs_embeds, mask, input_ids, attention_mask), generation_config, options)

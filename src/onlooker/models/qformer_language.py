@@ -18,6 +18,7 @@ from onlooker.language.loss import next_token_loss
 from onlooker.models.generation import Prompt, VisualGeneration
 from onlooker.models.language import language_model
 from onlooker.nn.initialize import init_normal
+from onlooker.nn.masks import check_covers
 from onlooker.outputs import ModelOutput
 
 
@@ -101,15 +102,21 @@ class QFormerLanguage:
             Embeddings [B, T, D] and mask [B, T]; T grows when the prompt keeps no place for the picture.
 
         Raises:
-            ValueError: no prompt at all, or placeholders and features differ in a row.
+            ValueError: no prompt at all, two or a mask of another length, or placeholders and features differ in a row.
         """
         embed = self.get_input_embeddings()
         if inputs_embeds is None:
             if input_ids is None:
                 raise ValueError("input_ids is missing: give a prompt, or call generate(), which can begin without one")
             inputs_embeds = embed(input_ids)
+        elif input_ids is not None and input_ids.shape != inputs_embeds.shape[:2]:
+            raise ValueError(
+                f"input_ids {tuple(input_ids.shape)} and inputs_embeds {tuple(inputs_embeds.shape[:2])} are of "
+                f"different length: give one of them"
+            )
         if attention_mask is None:
             attention_mask = torch.ones(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
+        check_covers(attention_mask, inputs_embeds)
         features, attention_mask = features.to(inputs_embeds.device), attention_mask.to(inputs_embeds.device)
         check_rows(inputs_embeds, counts)
         if self.placeholder_id is not None:
@@ -174,24 +181,30 @@ class QFormerGeneration(VisualGeneration, QFormerLanguage):
     ) -> Any:
         """Write the words that follow visual tokens and a prompt; without a prompt, from the start token."""
         if input_ids is None and inputs_embeds is None:
-            input_ids, attention_mask = self.empty_prompt(counts, features.device)
+            start = self._start_token_id(generation_config, options)
+            input_ids, attention_mask = self.empty_prompt(counts, start, features.device)
         embeds, mask = self.merge(features, counts, input_ids, attention_mask, inputs_embeds)
         return self.write(Prompt(embeds, mask, input_ids, attention_mask), generation_config, options)
 
-    def empty_prompt(self, counts: list[int], device: torch.device) -> tuple[Tensor, Tensor | None]:
-        """Placeholders and the start token for each row, padded on the left where rows differ.
+    def _start_token_id(self, generation_config: Any, options: dict[str, Any]) -> int:
+        """What an answer begins with when there is no prompt: as the call, the settings or the text config say.
 
         Raises:
-            ValueError: the language model has no start token.
+            ValueError: none of them says.
         """
-        text = self.config.text_config
-        if text.bos_token_id is None:
-            raise ValueError("text_config has no bos_token_id to begin from: give a prompt (an empty one will do)")
+        settings = self.generation_config if generation_config is None else generation_config
+        for token in (options.get("bos_token_id"), settings.bos_token_id, self.config.text_config.bos_token_id):
+            if token is not None:
+                return token
+        raise ValueError("text_config has no bos_token_id to begin from: give a prompt (an empty one will do)")
+
+    def empty_prompt(self, counts: list[int], start: int, device: torch.device) -> tuple[Tensor, Tensor | None]:
+        """Placeholders and the start token for each row, padded on the left where rows differ."""
         if self.placeholder_id is None:
             counts = [0] * len(counts)
-        longest = max(counts)
-        pad = text.pad_token_id if text.pad_token_id is not None else text.bos_token_id
-        rows = [[pad] * (longest - n) + [self.placeholder_id] * n + [text.bos_token_id] for n in counts]
+        longest, text = max(counts), self.config.text_config
+        pad = start if text.pad_token_id is None else text.pad_token_id
+        rows = [[pad] * (longest - n) + [self.placeholder_id] * n + [start] for n in counts]
         ids = torch.tensor(rows, device=device)
         if min(counts) == longest:
             return ids, None

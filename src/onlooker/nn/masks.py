@@ -65,6 +65,15 @@ def is_right_padded(attention_mask: Tensor) -> bool:
     return not bool((kept[:, 1:] & ~kept[:, :-1]).any())
 
 
+def check_covers(attention_mask: Tensor, x: Tensor) -> None:
+    """
+    Raises:
+        ValueError: the mask [B, T] has another shape than x [B, T, ...], which broadcasting might hide.
+    """
+    if attention_mask.shape != x.shape[:2]:
+        raise ValueError(f"attention_mask has shape {tuple(attention_mask.shape)}; wanted {tuple(x.shape[:2])}")
+
+
 def compact(x: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Move every row's kept positions to its front, in order, and cut what no row needs.
 
@@ -78,10 +87,11 @@ def compact(x: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
         x as [B, longest row, ...] and the lengths [B].
 
     Raises:
-        ValueError: a row keeps nothing.
+        ValueError: a row keeps nothing, or the mask is of another shape.
     """
     if attention_mask is None:
         return x, torch.full((len(x),), x.shape[1], device=x.device)
+    check_covers(attention_mask, x)
     kept = attention_mask.to(x.device).bool()
     lengths = kept.sum(1)
     shortest, longest = (int(n) for n in torch.stack([lengths.min(), lengths.max()]))

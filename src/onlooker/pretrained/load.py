@@ -236,11 +236,8 @@ def _head_modules(model: Any) -> list[str]:
     """What is too sensitive for few bits: the output head and tied matrices, else the last module."""
     tied = model.tied_weights()
     names = {*tied.keys(), *tied.values()}
-    try:
-        head = model.get_output_embeddings()
-    except NotImplementedError:
-        head = None
-    skip = [path for path, module in model.named_modules() if module is head]
+    head = model.get_output_embeddings()
+    skip = [] if head is None else [path for path, module in model.named_modules() if module is head]
     if not names and not skip:
         names = {list(model.state_dict())[-1]}
     return skip + [name.rpartition(".")[0] for name in names]

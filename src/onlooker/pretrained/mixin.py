@@ -290,13 +290,22 @@ class PreTrainedModel(_Module):
         self._vocabulary("set_input_embeddings")(module)
 
     def get_output_embeddings(self) -> Any:
-        return self._vocabulary("get_output_embeddings")()
+        """The output head; None for a model without one."""
+        inner = self._inner("get_output_embeddings")
+        return None if inner is None else inner()
+
+    def vocabulary_config(self) -> Config:
+        """The configuration that holds the size of the token embedding."""
+        return self.config.get_text_config()
 
     def set_output_embeddings(self, module: nn.Module) -> None:
         self._vocabulary("set_output_embeddings")(module)
 
+    def _inner(self, method: str) -> Any:
+        return getattr(super(), method, None) or getattr(getattr(self, "language_model", None), method, None)
+
     def _vocabulary(self, method: str) -> Any:
-        inner = getattr(super(), method, None) or getattr(getattr(self, "language_model", None), method, None)
+        inner = self._inner(method)
         if inner is None:
             raise NotImplementedError(f"{type(self).__name__} has no {method[4:].replace('_', ' ')}")
         return inner
@@ -304,7 +313,7 @@ class PreTrainedModel(_Module):
     def resize_token_embeddings(
         self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None
     ) -> nn.Module:
-        """Give the vocabulary another size, in the token embedding, the output head and the text config.
+        """Give the vocabulary another size, in the token embedding, the output head and the config.
 
         New rows are the mean of the old ones; tied matrices stay tied.
 
@@ -326,7 +335,7 @@ class PreTrainedModel(_Module):
         self.tie_weights()
         if isinstance(head, nn.Linear):
             head.out_features = size
-        self.config.get_text_config().vocab_size = size
+        self.vocabulary_config().vocab_size = size
         return embedding
 
 

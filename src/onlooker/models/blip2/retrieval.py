@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from onlooker.bridge.text_embeddings import QFormerTextEmbeddings
+from onlooker.config import Config
 from onlooker.models.blip2.base import Blip2Encoder, Blip2PreTrainedModel
 from onlooker.models.blip2.config import Blip2Config
 from onlooker.models.blip2.outputs import (
@@ -55,6 +56,9 @@ class Blip2ForImageTextRetrieval(Blip2PreTrainedModel, Blip2Encoder):
     def get_input_embeddings(self) -> nn.Module:
         return self.embeddings.word_embeddings
 
+    def vocabulary_config(self) -> Config:
+        return self.config.qformer_config
+
     def set_input_embeddings(self, module: nn.Module) -> None:
         self.embeddings.word_embeddings = module  # type: ignore[assignment]
 
@@ -80,7 +84,7 @@ class Blip2ForImageTextRetrieval(Blip2PreTrainedModel, Blip2Encoder):
                 `logits_per_image` [N, B], without a temperature.
 
         Raises:
-            ValueError: other than one text for each picture with the matching head.
+            ValueError: other than one text for each picture with the matching head, or some of the placeholders.
         """
         need_weights, keep_states, as_record = output_options(
             self.config, output_attentions, output_hidden_states, return_dict
@@ -102,8 +106,15 @@ class Blip2ForImageTextRetrieval(Blip2PreTrainedModel, Blip2Encoder):
         """The words alone, padded on the right: the first word must stand in front, because it is what is compared."""
         mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask
         places, placeholder = self.config.num_query_tokens, self.config.image_token_index
-        if placeholder is not None and bool((input_ids[:, :places] == placeholder).all()):
-            input_ids, mask = input_ids[:, places:], mask[:, -(mask.shape[1] - places) :]
+        if placeholder is not None:
+            kept = (input_ids[:, :places] == placeholder).sum(1)
+            if bool((kept == places).all()):
+                input_ids, mask = input_ids[:, places:], mask[:, places:]
+            elif bool((input_ids[:, :1] == placeholder).any()):
+                raise ValueError(
+                    f"the texts begin with {', '.join(map(str, kept.tolist()))} <image> tokens; wanted {places} in "
+                    f"every row, as a processor with num_query_tokens={places} writes them, or none"
+                )
         ids, lengths = compact(input_ids, mask)
         return ids, (torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]).long()
 
@@ -150,6 +161,9 @@ class Blip2TextModelWithProjection(Blip2PreTrainedModel, nn.Module):
 
     def get_input_embeddings(self) -> nn.Module:
         return self.embeddings.word_embeddings
+
+    def vocabulary_config(self) -> Config:
+        return self.config.qformer_config
 
     def set_input_embeddings(self, module: nn.Module) -> None:
         self.embeddings.word_embeddings = module  # type: ignore[assignment]
