@@ -252,6 +252,31 @@ def test_a_prompt_of_ones_own_may_place_the_clip_itself(load):
         eyes.ask(frames, "Why?", template="<video> <video> {}")
 
 
+def test_the_papers_video_llava_is_asked_and_shown_frames_as_it_was_trained(load):
+    published = load("video-llava")
+    config = onlooker.VideoLlavaConfig.from_dict(published.model.config.to_dict() | {"video_time_frames": 8})
+    torch.manual_seed(0)
+    eyes = Onlooker(onlooker.VideoLlavaForConditionalGeneration(config).eval(), published.processor)
+    frames = onlooker.load_video(CLIP, num_frames=8, sampling="linspace")
+    text = eyes.processor.apply_chat_template(
+        [{"role": "user", "content": [{"type": "video", "video": frames}, {"type": "text", "text": "Why?"}]}],
+        chat_template="paper",
+        add_generation_prompt=True,
+    )
+    assert text.startswith("A chat between")
+    answer = eyes.ask(CLIP, "Why?", **BRIEF)
+    assert answer.frames.indices == tuple(frames.indices)
+    assert answer.text == generated(eyes, eyes.processor(text=text, videos=[frames]), **BRIEF)
+    with pytest.warns(UserWarning, match="trained with 8"), pytest.raises(ValueError, match="num_frames=8"):
+        eyes.ask(CLIP, "Why?", num_frames=4)
+
+
+def test_a_model_for_pictures_says_how_to_load_it_instead(folders, load):
+    model = onlooker.InstructBlipForConditionalGeneration.from_pretrained(folders["instructblip-t5"])
+    with pytest.raises(ValueError, match="InstructBlipVideoForConditionalGeneration"):
+        Onlooker(model, load("instructblip-t5").processor)
+
+
 def test_a_prompt_longer_than_the_language_model_can_read_is_refused_or_told(load):
     with pytest.raises(ValueError, match="has 512; use fewer frames"):
         load("instructblip-opt").ask(CLIP, "Why?", template="{}" + " Why?" * 300)

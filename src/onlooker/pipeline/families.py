@@ -252,6 +252,11 @@ def family_of(processor: Any, config: Config, *, is_matching: bool) -> Family:
     Raises:
         ValueError: one that the pipeline does not know.
     """
+    if config.model_type == "instructblip":
+        raise ValueError(
+            "give the model as InstructBlipVideoForConditionalGeneration and the processor as "
+            "InstructBlipVideoProcessor: they load checkpoints for pictures, too, which are clips of one frame there"
+        )
     if config.model_type not in _FAMILIES:
         raise ValueError(f"model_type is {config.model_type!r}; this pipeline knows {', '.join(_FAMILIES)}")
     return (Matching if is_matching else _FAMILIES[config.model_type])(processor, config)

@@ -38,7 +38,6 @@ class ClipOptions:
     sampling: str | None = None
     start: float | str | None = None
     end: float | str | None = None
-    limits: VideoLimits | None = None
 
     def arguments(self, trained_frames: int, trained_sampling: str) -> dict[str, Any]:
         """As arguments of `load_video`."""
@@ -47,7 +46,6 @@ class ClipOptions:
             "sampling": self.sampling or trained_sampling,
             "start": parse_seconds(self.start),
             "end": parse_seconds(self.end),
-            "limits": self.limits,
         }
 
     @property
