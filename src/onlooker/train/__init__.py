@@ -1,0 +1,1 @@
+"""Training: losses, stages, the loop, adapters, the data that they learn from."""
