@@ -295,7 +295,8 @@ def plan_fetch(
     try:
         commit, sizes = _ask(cache, token)
     except _Unreachable as error:
-        raise ModelNotFoundError(f"The hub could not be asked for {name!r}: {error}. Check the connection.") from error
+        why = str(error).rstrip(". ")
+        raise ModelNotFoundError(f"The hub could not be asked for {name!r}: {why}. Check the connection.") from error
     files = tuple((filename, sizes[filename]) for filename in needed_files(sizes))
     at_commit = _Cache(name, cache_dir, commit)
     missing = tuple(filename for filename, _ in files if at_commit.find(filename) is None)

@@ -162,7 +162,8 @@ def replace_linears(model: nn.Module, config: BitsAndBytesConfig, skip: Iterable
         path for path, module in model.named_modules() if isinstance(module, nn.Linear) and not _skipped(path, kept)
     ]
     if not paths:
-        raise ValueError(f"No linear layer is left to quantise; skipped are {', '.join(kept)}.")
+        shown = ", ".join(kept[:6]) + (f" and {len(kept) - 6} more" if len(kept) > 6 else "")
+        raise ValueError(f"No linear layer is left to quantise: load without it. Skipped are {shown}.")
     for path in paths:
         parent, _, leaf = path.rpartition(".")
         owner, old = model.get_submodule(parent), model.get_submodule(path)
