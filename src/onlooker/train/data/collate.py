@@ -11,6 +11,7 @@ from torch import Tensor
 
 from onlooker.models.processing import put_in_front
 from onlooker.outputs import BatchFeature
+from onlooker.text.limits import NO_LIMIT
 from onlooker.train.data.loading import load_record
 from onlooker.train.data.record import Record
 from onlooker.train.data.writing import Row, shifted, write_rows
@@ -122,11 +123,12 @@ class Collator:
             columns = put_in_front(columns, token, [per_frame * count for count in frames])
         out = self._text(rows, columns, [row.spans for row in rows])
         if self.is_instruct:
-            read = self.processor.qformer_tokenizer(
+            tokenizer = self.processor.qformer_tokenizer
+            read = tokenizer(
                 [row.instruction for row in rows],
                 padding=True,
                 padding_side="right",
-                truncation=True,
+                truncation=tokenizer.model_max_length < NO_LIMIT,
                 return_token_type_ids=False,
                 return_tensors="pt",
             )

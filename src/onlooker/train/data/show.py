@@ -29,7 +29,7 @@ def show_batch(batch: Mapping[str, Any], tokenizer: Any, *, visual_ids: Sequence
     ids, mask, labels = (batch[name].tolist() for name in ("input_ids", "attention_mask", "labels"))
     is_aligned = batch["labels"].shape == batch["input_ids"].shape and _are_one(ids, labels, tokenizer.eos_token_id)
     for number in range(min(rows, len(ids))):
-        line = Text(f"{number}: ", style="bold")
+        line = Text().append(f"{number}: ", style="bold")
         given = labels[number] if is_aligned else [_IGNORED] * len(ids[number])
         line.append_text(_row(ids[number], mask[number], given, tokenizer, set(visual_ids)))
         if not is_aligned:
