@@ -213,15 +213,13 @@ def _ask(cache: _Cache, token: str | bool | None) -> tuple[str, dict[str, int]]:
 
 
 def _broken() -> tuple[type[Exception], ...]:
-    """What a connection that fails raises: requests' OSErrors before huggingface_hub 1.0, httpx' own from then on."""
-    from huggingface_hub import __version__
-    from huggingface_hub import errors as hub_errors
+    """What a connection that fails raises: OSErrors, and those of the hub's HTTP library, which differs by version.
 
-    if int(__version__.split(".")[0]) < 1:
-        return (OSError, hub_errors.HfHubHTTPError)
-    import httpx  # type: ignore[import-not-found,unused-ignore]
+    The hub's own error is one of them, so its bases say which (requests before 1.0, httpx, and httpx2 by now).
+    """
+    from huggingface_hub.errors import HfHubHTTPError
 
-    return (OSError, hub_errors.HfHubHTTPError, httpx.HTTPError)
+    return (OSError, *HfHubHTTPError.__bases__)
 
 
 def _broke_off(filename: str, name: str, error: Exception) -> str:

@@ -154,13 +154,13 @@ for name in ("config.json", "model.safetensors", "generation_config.json", "mode
 def test_fetching_goes_on_where_it_broke_off(hub: Hub, tmp_path: Path) -> None:
     hub.break_after = 2_000_000
     code = f"import huggingface_hub.constants as c; c.DOWNLOAD_CHUNK_SIZE = 100_000\nfetch({NAME!r})"
-    assert "Run it again: it goes on from there" in run(hub, tmp_path, code, check=False)
+    said = run(hub, tmp_path, code, check=False)
+    assert "Run it again: it goes on from there" in said or "Trying to resume" in said  # huggingface_hub 2 does itself
     hub.break_after = None
-    hub.requests.clear()
     run(hub, tmp_path, f"print(fetch({NAME!r}))")
     ranges = [wanted for method, path, wanted in hub.requests if method == "GET" and path.endswith("model.safetensors")]
-    assert len(ranges) == 1
-    assert int(ranges[0].removeprefix("bytes=").rstrip("-")) > 0
+    assert len(ranges) == 2
+    assert int(str(ranges[1]).removeprefix("bytes=").rstrip("-")) > 0
     (file,) = tmp_path.rglob("snapshots/*/model.safetensors")
     assert file.read_bytes() == BIG
 
