@@ -13,8 +13,11 @@ class LayerStack(nn.Module):
     """A module that holds layers and can trade memory for a second forward pass of each."""
 
     gradient_checkpointing = False
+    #: set by training for frozen stacks that gradients run through; they must then be called without a cache
+    recompute_in_eval = False
 
     def run_layer(self, layer: nn.Module, *args: Any, **kwargs: Any) -> Any:
-        if self.gradient_checkpointing and self.training and torch.is_grad_enabled():
+        wanted = self.gradient_checkpointing and (self.training or self.recompute_in_eval)
+        if wanted and torch.is_grad_enabled():
             return checkpoint(layer, *args, use_reentrant=False, **kwargs)
         return layer(*args, **kwargs)
