@@ -72,6 +72,8 @@ def test_seeds_splits_and_stills_differ():
     ]
     pictures += [render(draw_scene(2), 32, 2)[0].tobytes()]
     assert len(set(pictures)) == 9
+    facts = [[draw_scene(seed, split).things for seed in range(300)] for split in SPLITS]
+    assert len({things for split in facts for things in split}) == 1200
     with pytest.raises(ValueError, match="split 'dev'"):
         draw_scene(0, "dev")
     with pytest.raises(ValueError, match="1 to 4 things"):
@@ -102,6 +104,16 @@ def test_every_thing_can_be_seen_somewhere_in_its_clip():
         labels = render_with_labels(scene)[1]
         assert (labels.seen.max(0) > 0.008).all(), scene.id  # 25 pixels of 56 x 56
         assert (labels.owners > 0).mean((1, 2)).max() < 0.6
+
+
+def test_things_stand_out_from_their_background():
+    for scene in SCENES[:200]:
+        frames, labels = render_with_labels(scene)
+        ground = np.median(frames[labels.owners == 0].astype(float), 0)
+        for number in range(len(scene.things)):
+            color = np.median(frames[labels.owners == number + 1].astype(float), 0)
+            assert np.linalg.norm(color - ground) > 75, scene.id
+            assert color.max() > ground.max() + 20
 
 
 def test_labels_lie_on_the_pixels_of_their_things():

@@ -94,6 +94,18 @@ def test_a_written_world_reads_back_as_conversations_and_captions(tmp_path):
         assert stated_facts(record.caption) == facts_of(Scene.from_dict(row))
 
 
+def test_the_command_writes_a_world(tmp_path, capsys):
+    from onlooker.cli import main
+
+    sizes = ["--clips", "1", "--stills", "1", "--size", "32"]
+    assert main(["world", str(tmp_path / "new"), "--split", "combos", "--seed", "5", *sizes]) == 0
+    assert "1 clips and 1 stills" in capsys.readouterr().out
+    names = sorted(path.name for path in (tmp_path / "new" / "media").iterdir())
+    assert names == ["combos-clip-00000005.mp4", "combos-still-00000006.png"]
+    assert main(["world", str(tmp_path), "--split", "dev"]) != 0
+    assert "split 'dev'" in capsys.readouterr().err
+
+
 def test_rows_are_functions_of_their_number():
     rows, again = (WorldRows("train", 12, size=32, num_frames=4, still_share=0.5, turns=3) for _ in range(2))
     kinds = set()

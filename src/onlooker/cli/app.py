@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from onlooker.cli import answers, chatting, converting, fetching, scores
+from onlooker.cli import answers, chatting, converting, fetching, scores, world
 from onlooker.cli.options import Debug
 from onlooker.cli.reporting import FAILED, one_line, report, warnings_as_notes
 
@@ -21,6 +21,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "rank": scores.rank,
     "fetch": fetching.fetch,
     "convert": converting.convert,
+    "train": training.train,
+    "world": world.world,
 }
 
 USAGE, INTERRUPTED = 2, 130  # FAILED is 1
