@@ -12,6 +12,7 @@ import torch
 from rich.console import Console
 from tokenizers import AddedToken, models, pre_tokenizers, processors
 
+import onlooker
 from onlooker.models.blip2.processor import Blip2Processor
 from onlooker.models.instructblip.processor import InstructBlipProcessor, InstructBlipVideoProcessor
 from onlooker.models.video_llava.processor import VideoLlavaProcessor
@@ -249,3 +250,54 @@ def test_order_of_records_does_not_change_a_row():
     for row, number in enumerate(order):
         assert torch.equal(other["labels"][row], batch["labels"][number])
         assert torch.equal(other["input_ids"][row], batch["input_ids"][number])
+
+
+def small_model(family, processor):
+    size = len(processor.tokenizer)
+    vision = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    vision |= {"image_size": 28, "patch_size": 14, "initializer_range": 0.1}
+    text = {"vocab_size": size, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    qformer = {**vision, "vocab_size": len(WORDS) + 9, "encoder_hidden_size": 8, "max_position_embeddings": 64}
+    opt = text | {"model_type": "opt", "ffn_dim": 16, "word_embed_proj_dim": 8, "max_position_embeddings": 256}
+    if family == "video_llava":
+        llama = text | {"model_type": "llama", "intermediate_size": 16, "max_position_embeddings": 256}
+        tokens = {"image_token_index": processor.image_token_id, "video_token_index": processor.video_token_id}
+        tower = vision | {"model_type": "clip_vision_model", "num_hidden_layers": 2}
+        return onlooker.VideoLlavaForConditionalGeneration(
+            onlooker.VideoLlavaConfig(vision_config=tower, text_config=llama, **tokens)
+        )
+    composite = {"vision_config": vision, "qformer_config": qformer, "num_query_tokens": QUERIES}
+    if family == "blip2":
+        t5 = {
+            "model_type": "t5",
+            "vocab_size": size,
+            "d_model": 8,
+            "d_kv": 4,
+            "d_ff": 16,
+            "num_layers": 1,
+            "num_heads": 2,
+        }
+        t5 |= {"decoder_start_token_id": 0}
+        config = onlooker.Blip2Config(**composite, text_config=t5, image_token_index=processor.image_token_id)
+        return onlooker.Blip2ForConditionalGeneration(config)
+    config = onlooker.InstructBlipVideoConfig(**composite, text_config=opt, video_token_index=processor.video_token_id)
+    return onlooker.InstructBlipVideoForConditionalGeneration(config)
+
+
+@pytest.mark.parametrize("family", ["blip2", "instruct", "video_llava"])
+def test_models_take_the_batch_and_score_the_answers_alone(family):
+    torch.manual_seed(0)
+    processor = {"blip2": lambda: blip2(True), "instruct": instruct, "video_llava": video_llava}[family]()
+    model = small_model(family, processor).eval()
+    medium = PICTURE if family == "blip2" else CLIP
+    batch = Collator(processor, encoder_decoder=family == "blip2")([talk(medium), talk(medium, TALK[:1])])
+    output = model(**batch)
+    labels, logits = batch["labels"], output.logits
+    if family != "blip2":  # scored by the position before, which pads never come between
+        labels, logits = labels[:, 1:], logits[:, :-1]
+    chances = logits.log_softmax(-1)
+    rows, places = (labels != -100).nonzero(as_tuple=True)
+    expected = -chances[rows, places, labels[rows, places]].mean()
+    torch.testing.assert_close(output.loss, expected)
+    output.loss.backward()
+    assert all(torch.isfinite(p.grad).all() for p in model.parameters() if p.grad is not None)

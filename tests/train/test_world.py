@@ -228,6 +228,15 @@ def test_dialogues_are_eight_turns_that_do_not_give_each_other_away():
         lengths[len(asked_here)] += 1
         assert len({turn.text for turn in asked_here}) == len(asked_here)
     assert lengths[8] > 0.6 * lengths.total() and min(lengths) >= 4
+    given_away = total = 0
+    for scene in (scene for scene in SCENES if len(scene.things) > 2):
+        asked_here = dialogue(scene, random.Random(scene.seed))
+        for place, turn in enumerate(asked_here):
+            if turn.kind in ("color", "shape"):
+                name = scene.things[turn.about[0]].name
+                given_away += any(name in earlier.text for earlier in asked_here[:place])
+                total += 1
+    assert total > 400 and given_away / total < 0.1
     exists = [q.answer for s in SCENES for q in dialogue(s, random.Random(s.seed)) if q.kind == "exists"]
     assert 0.4 < exists.count("yes") / len(exists) < 0.6
 
