@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from onlooker.cli import answers, chatting, converting, fetching, scores, world
+from onlooker.cli import answers, chatting, converting, fetching, scores, training, world
 from onlooker.cli.options import Debug
 from onlooker.cli.reporting import FAILED, one_line, report, warnings_as_notes
 

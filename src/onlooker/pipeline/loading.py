@@ -16,6 +16,7 @@ from onlooker.models.blip2.retrieval import Blip2ForImageTextRetrieval
 from onlooker.models.instructblip.config import InstructBlipVideoConfig
 from onlooker.models.instructblip.generation import InstructBlipVideoForConditionalGeneration
 from onlooker.models.video_llava.generation import VideoLlavaForConditionalGeneration
+from onlooker.pretrained.adapter import load_adapter
 from onlooker.weights.policy import describe_dtypes
 
 WRITERS: dict[str, Any] = {
@@ -42,13 +43,16 @@ def read_processor(name: Any, **options: Any) -> tuple[Any, Config]:
     return AutoProcessor.from_pretrained(name, **hub), config
 
 
-def read_model(name: Any, config: Config, *, dtype: Any, device: Any, device_map: Any, **options: Any) -> Any:
-    """The model of a checkpoint, in the class that its configuration asks for."""
+def read_model(
+    name: Any, config: Config, *, dtype: Any, device: Any, device_map: Any, adapter: Any = None, **options: Any
+) -> Any:
+    """The model of a checkpoint, in the class that its configuration asks for, with an adapter of peft merged in."""
     if device is not None and device_map is not None:
         raise ValueError("give device or device_map, not both")
     place = device_map if device_map is not None else choose_device(device)
     family = MATCHERS if compares(config) else WRITERS
-    return family[config.model_type].from_pretrained(name, torch_dtype=dtype, device_map=place, **options)
+    model = family[config.model_type].from_pretrained(name, torch_dtype=dtype, device_map=place, **options)
+    return model if adapter is None else load_adapter(model, adapter, **split_hub_options(options)[0])
 
 
 def choose_device(device: Any) -> torch.device:

@@ -75,8 +75,9 @@ class Onlooker(Asker):
             device: CUDA where there is one, else the CPU.
             device_map: in place of `device`: "auto", or a device for each part.
             progress: called with (bytes read, bytes in total).
-            options: hub options (revision, cache_dir, local_files_only, token) and those of the model's
-                from_pretrained.
+            options: hub options (revision, cache_dir, local_files_only, token), those of the model's from_pretrained,
+                and adapter: folder or hub name of a LoRA adapter in peft's format, merged into the weights (beside
+                them where the model is quantised).
 
         Raises:
             ModelNotFoundError: there is no such checkpoint.
