@@ -134,6 +134,12 @@ def test_texts_follow_the_images_and_a_mistyped_name_is_no_text(run, photos, fol
     assert code == 2 and "give a text after the images" in err
 
 
+def test_a_model_is_not_loaded_for_files_that_are_not_there(run, photos, folders):
+    code, out, err = run("ask", "gone.png", "also.jpg", "What?", "--model", folders["opt"])
+    assert (code, out) == (1, "") and err.splitlines()[-1] == "error: no such file: gone.png, also.jpg"
+    assert "loading" not in err
+
+
 def test_match_gives_probability_and_similarity(run, photos, folders):
     code, out, _ = run("match", "a.png", "-t", "a cup", "-t", "two", "--model", folders["matching"], *SHORT[2:])
     assert code == 0

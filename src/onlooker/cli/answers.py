@@ -149,7 +149,7 @@ def _write(source: Source, inputs: list[Input], asking: Asking, show_prompt: boo
         code = show_prompts(source, inputs, asking.clip, asking.texts, telling, seen)
         _save(sheet, asking.sheet, telling)
         return code
-    eyes = load(source, telling.quiet)
+    eyes = load(source, telling.quiet, inputs)
 
     def read(given: Input) -> Any:
         if asking.windows is not None:

@@ -18,6 +18,10 @@ class Input:
     name: str
     source: Any
 
+    def is_there(self) -> bool:
+        """Whether reading it may work: all but paths of files that do not exist."""
+        return not isinstance(self.source, str) or _is_url(self.source) or os.path.exists(self.source)
+
 
 def expand(patterns: list[str]) -> list[Input]:
     """Every image that the arguments stand for, in order, each glob sorted.

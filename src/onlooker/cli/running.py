@@ -36,8 +36,14 @@ class Reporting:
     debug: bool
 
 
-def load(source: Source, quiet: bool) -> Onlooker:
-    """The model, with a bar while it loads and a line on how it was loaded."""
+def load(source: Source, quiet: bool, inputs: list[Input] | None = None) -> Onlooker:
+    """The model, with a bar while it loads and a line on how it was loaded.
+
+    Raises:
+        FileNotFoundError: none of the inputs is there; a model may take minutes to load, and would have nothing to do.
+    """
+    if inputs and not any(given.is_there() for given in inputs):
+        raise FileNotFoundError(f"no such file: {', '.join(given.name for given in inputs)}")
     note(f"loading {source.model}", quiet)
     _writer(source)
     from onlooker.pipeline import Onlooker

@@ -33,7 +33,7 @@ def match(
     source = Source(model, revision, dtype, device, batch_size, wants_matching=True)
     if show_prompt:
         return show_prompts(source, inputs, {}, lambda writer, kind: [(text, text) for text in chosen], telling)
-    eyes = load(source, quiet)
+    eyes = load(source, quiet, inputs)
 
     def show(given: Input, matches: list) -> None:
         if as_json:
@@ -86,7 +86,7 @@ def rank(
         return show_prompts(
             source, inputs, clip, lambda writer, kind: [(writer.question(text, (kind,), template), text)], telling
         )
-    eyes = load(source, quiet)
+    eyes = load(source, quiet, inputs)
 
     def show(given: Input, ranked: list) -> None:
         if as_json:
