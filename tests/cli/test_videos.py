@@ -171,7 +171,8 @@ def test_contact_sheets_take_narrow_wide_and_many_frames_and_long_texts():
 
 
 def test_a_sheet_without_frames_is_not_written(run, folders, tmp_path):
-    code, _, err = run("caption", "gone.mp4", "--contact-sheet", "sheet.png", "-m", folders["video-llava"], *SHORT)
+    (tmp_path / "bad.mp4").write_text("not a video")
+    code, _, err = run("caption", "bad.mp4", "--contact-sheet", "sheet.png", "-m", folders["video-llava"], *SHORT)
     assert code == 1 and "was not written" in err and not (tmp_path / "sheet.png").exists()
 
 
