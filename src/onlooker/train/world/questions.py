@@ -26,6 +26,8 @@ STILL_KINDS = ("color", "shape", "count", "relation", "exists")
 _COLORS = tuple(COLORS)
 _CLEAR = 0.1  # of the side: two things stand left and right of each other from this distance on
 _PROBES = frame_times(9)
+# Kinds that others easily give away, or that few scenes have, tend to come first in a dialogue, or they would be rare.
+_EARLY = {"color": 0.4, "shape": 0.4, "exists": 0.4, "direction": 0.4, "order": 0.3}
 
 
 @dataclass(frozen=True)
@@ -89,8 +91,7 @@ def dialogue(
     told: set[tuple[str, int]] = set()
     for is_strict in (True, False):
         for _ in range(3):
-            rng.shuffle(allowed)
-            for kind in allowed:
+            for kind in sorted(allowed, key=lambda kind: rng.random() - _EARLY.get(kind, 0.0)):
                 fact = _MAKERS[kind](scene, rng) if len(asked) < turns else None
                 if fact is None or (is_strict and fact.asks & told):
                     continue
