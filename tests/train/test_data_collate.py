@@ -118,6 +118,8 @@ def test_t5_gets_a_row_for_each_answer():
     assert second.endswith("Answer : red . Question : how many stars are there ? Answer : </s>")
     assert third == "<image> <image> <image> </s>"
     assert batch["pixel_values"].shape[0] == 3 and batch["labels"].shape == (3, 4)
+    bare = Collator(blip2(ends=False), encoder_decoder=True)([talk(PICTURE)])  # a tokenizer that writes no ends
+    assert all(row[row != -100][-1] == 2 for row in bare["labels"])
     with pytest.raises(ValueError, match="encoder-decoder"):
         Collator(processor, encoder_decoder=True, packed=True)
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from onlooker.train.data.record import Record
 
+_MARK = "\ue000"  # for private use: in no text
+
 
 @dataclass(frozen=True)
 class Row:
@@ -52,16 +54,40 @@ def _written(processor: Any, record: Record, caption_prompt: str) -> tuple[list[
     if record.caption is not None and not takes_markers:  # a BLIP model writes captions after nothing, or a beginning
         return [caption_prompt], f"{caption_prompt} {record.caption}".strip()
     messages = _messages(record, caption_prompt)
-    asked = [place for place, message in enumerate(messages) if message["role"] == "user"]
     full: str = processor.apply_chat_template(messages)
-    prompts = [processor.apply_chat_template(messages[: place + 1], add_generation_prompt=True) for place in asked]
-    for prompt in prompts:
-        if not full.startswith(prompt):
+    last: str = processor.apply_chat_template(messages[:-1], add_generation_prompt=True)
+    starts = _starts(full, processor.apply_chat_template(_with_marks(messages)))
+    gap = full[len(last) : starts[-1]]
+    if not full.startswith(last) or gap.strip():
+        raise ValueError(
+            f"the chat template writes a question as {last[-60:]!r} when it stands last, and otherwise when an answer "
+            "follows; such a template cannot be trained on"
+        )
+    return [full[: start - len(gap)] for start in starts], full
+
+
+def _with_marks(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The conversation with a mark in place of each answer."""
+    return [{**message, "content": _MARK} if message["role"] == "assistant" else message for message in messages]
+
+
+def _starts(full: str, marked: str) -> list[int]:
+    """Where each answer starts: behind what stands before its mark.  It is one rendering, however many turns there are.
+
+    Raises:
+        ValueError: the template writes something else around other answers.
+    """
+    pieces = marked.split(_MARK)
+    starts, place = [], 0
+    for piece in pieces[:-1]:
+        found = full.find(piece, place)
+        if found < 0:
             raise ValueError(
-                f"the chat template writes a question as {prompt[-60:]!r} when it stands last, and otherwise when an "
-                "answer follows; such a template cannot be trained on"
+                f"the chat template does not write {piece[-60:]!r} around every answer; it cannot be trained on"
             )
-    return prompts, full
+        place = found + len(piece)
+        starts.append(place)
+    return starts
 
 
 def _messages(record: Record, caption_prompt: str) -> list[dict[str, Any]]:
