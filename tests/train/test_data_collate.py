@@ -92,6 +92,13 @@ def test_blip2_learns_every_answer_and_its_end():
     assert (batch["labels"][batch["input_ids"] == processor.image_token_id] == -100).all()
 
 
+def test_ends_are_written_once_and_full_stops_as_the_template_has_them():
+    processor = blip2(ends=True)  # a tokenizer that writes an end behind every text
+    batch = Collator(processor, encoder_decoder=False)([talk(PICTURE, (Turn("what color?", "red..."),))])
+    assert learnt(batch, processor) == ["red . </s>"]
+    assert read(batch, processor)[0].endswith("Answer : red . </s>")
+
+
 def test_a_row_begins_as_the_model_will_be_asked():
     for processor, medium in ((blip2(), PICTURE), (instruct(), CLIP), (video_llava(), CLIP)):
         batch = Collator(processor, encoder_decoder=False, packed=False)([talk(medium, TALK[:1])])
