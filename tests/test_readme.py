@@ -48,6 +48,9 @@ def test_the_commands_of_the_readme_are_understood(line, tmp_path, monkeypatch, 
     import shlex
 
     monkeypatch.chdir(tmp_path)
+    shutil.copy(ROOT / "examples" / "coffee.png", "photo.jpg")
+    for name in ("clip.mp4", "long.mp4"):
+        shutil.copy(ROOT / "examples" / "flower.mp4", name)
     words = shlex.split(line)
     assert words[0] in COMMANDS
     if words[0] not in ("fetch", "convert"):
