@@ -184,6 +184,34 @@ def test_a_prompt_without_placeholders_gets_its_picture_in_front():
     assert_close(got.logits, model(image, pixel_values_images=pixels(1)).logits)
 
 
+def test_pictures_and_clips_in_front_are_told_once():
+    model, _ = video_llava_pair("VideoLlavaForConditionalGeneration", 3)
+    words, media = [5, 6, 7], {"pixel_values_images": pixels(1), "pixel_values_videos": clips(1, 2)}
+    with pytest.warns(UserWarning, match="Write <image> and <video> where it belongs") as told:
+        got = model(torch.tensor([words]), **media)
+    assert len(told) == 1
+    written = torch.tensor([[*video_tokens(2), *image_tokens(model), *words]])
+    assert_close(got.logits, model(written, **media).logits)
+
+
+def test_places_for_one_kind_only_do_not_take_the_other():
+    model, _ = video_llava_pair("VideoLlavaForConditionalGeneration", 3)
+    picture, clip = torch.tensor([[*image_tokens(model), 5, 6]]), torch.tensor([[*video_tokens(2), 5, 6]])
+    media = {"pixel_values_images": pixels(1), "pixel_values_videos": clips(1, 2)}
+    count = len(image_tokens(model))
+    with pytest.raises(ValueError, match=f"have 0 <image> tokens, and the 1 pictures or clips give {count} features"):
+        model(clip, **media)
+    with pytest.raises(ValueError, match="have 0 <video> tokens, and the 1 pictures or clips give 10 features"):
+        model.generate(picture, **media, max_new_tokens=2)
+
+
+def test_places_without_pixels_are_refused():
+    model, _ = video_llava_pair("VideoLlavaForConditionalGeneration", 3)
+    clip = torch.tensor([[*video_tokens(2), 5, 6]])
+    with pytest.raises(ValueError, match="have 10 <video> tokens, and the 0 pictures or clips give 0 features"):
+        model(clip)
+
+
 def test_logits_to_keep_and_cached_steps():
     model, _ = video_llava_pair("VideoLlavaForConditionalGeneration", 4)
     inputs = mixed_inputs(model)

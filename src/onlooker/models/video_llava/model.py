@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -74,6 +74,15 @@ class VideoLlavaPreTrainedModel(PreTrainedModel):
     def dtype_policy(self, name: str, device: torch.device) -> torch.dtype | dict[str, torch.dtype]:
         """As for every model; "reference" is bfloat16, in which all parts were trained together."""
         return torch.bfloat16 if name == "reference" else super().dtype_policy(name, device)
+
+
+class _Seen(NamedTuple):
+    """The visual tokens of all pictures, or of all clips, of a batch."""
+
+    marker: str
+    token_id: int
+    features: Tensor | None  # [pictures or frames, tokens of each, D]
+    counts: list[int]  # tokens of each picture or clip
 
 
 class VideoLlavaModel(VideoLlavaPreTrainedModel, nn.Module):
@@ -187,46 +196,59 @@ class VideoLlavaModel(VideoLlavaPreTrainedModel, nn.Module):
             raise ValueError("You must specify exactly one of input_ids or inputs_embeds")
         embeds = self.get_input_embeddings()(input_ids) if inputs_embeds is None else inputs_embeds
         images = videos = None
+        image_counts: list[int] = []
+        video_counts: list[int] = []
         if pixel_values_images is not None:
             images = self.get_image_features(pixel_values_images, vision_feature_layer, vision_feature_select_strategy)
-            counts = [images.shape[1]] * len(images)
-            embeds, attention_mask = self._place(
-                embeds, input_ids, attention_mask, images, counts, self.config.image_token_index, "<image>"
-            )
+            image_counts = [images.shape[1]] * len(images)
         if pixel_values_videos is not None:
             videos, _ = self.get_video_features(pixel_values_videos, vision_feature_layer)
-            counts = [count * videos.shape[1] for count in frame_counts(pixel_values_videos)]
-            embeds, attention_mask = self._place(
-                embeds, input_ids, attention_mask, videos, counts, self.config.video_token_index, "<video>"
-            )
+            video_counts = [count * videos.shape[1] for count in frame_counts(pixel_values_videos)]
+        seen = [
+            _Seen("<image>", self.config.image_token_index, images, image_counts),
+            _Seen("<video>", self.config.video_token_index, videos, video_counts),
+        ]
+        if input_ids is None:  # embeddings may hold features already: what no pixels came for is not looked for
+            seen = [each for each in seen if each.features is not None]
+        embeds, attention_mask = self._place(embeds, input_ids, attention_mask, seen)
         return embeds, attention_mask, images, videos
 
     def _place(
-        self,
-        embeds: Tensor,
-        input_ids: Tensor | None,
-        attention_mask: Tensor | None,
-        features: Tensor,
-        counts: list[int],
-        token_id: int,
-        what: str,
+        self, embeds: Tensor, input_ids: Tensor | None, attention_mask: Tensor | None, seen: list[_Seen]
     ) -> tuple[Tensor, Tensor | None]:
-        features = features.flatten(0, 1).to(embeds.device)
+        """Features over their placeholders, or in front of a prompt that keeps no place at all."""
+        places = [self._places(embeds, input_ids, each.token_id) for each in seen]
+        blocks = [
+            embeds.new_zeros(0, embeds.shape[-1])
+            if each.features is None
+            else each.features.flatten(0, 1).to(embeds.device)
+            for each in seen
+        ]
+        is_bare = not embeds.is_meta and not any(bool(found.any()) for found in places)
+        if not is_bare or any(each.counts and len(each.counts) != len(embeds) for each in seen):
+            for each, found, block in zip(seen, places, blocks):
+                embeds = scatter_in_order(embeds, found, block, each.counts, each.marker)
+            return embeds, attention_mask
+        in_front = [(each, block) for each, block in zip(seen, blocks) if each.counts]
+        if in_front:
+            markers = " and ".join(each.marker for each, _ in in_front)
+            warnings.warn(
+                f"the prompt keeps no place for the picture or clip: its features are put in front of the text. "
+                f"Write {markers} where it belongs, and let the processor expand it.",
+                stacklevel=4,
+            )
+        for each, block in in_front:
+            if attention_mask is None:
+                attention_mask = torch.ones(embeds.shape[:2], dtype=torch.long, device=embeds.device)
+            embeds, attention_mask = prepend(embeds, attention_mask, block, each.counts)
+        return embeds, attention_mask
+
+    def _places(self, embeds: Tensor, input_ids: Tensor | None, token_id: int) -> Tensor:
+        """Where the placeholders are, [B, T]."""
         if input_ids is not None:
-            places = input_ids.to(embeds.device) == token_id
-        else:
-            token = self.get_input_embeddings()(torch.tensor([token_id], device=embeds.device))
-            places = (embeds == token.to(embeds.device)).all(-1)
-        if embeds.is_meta or bool(places.any()) or len(counts) != len(embeds):
-            return scatter_in_order(embeds, places, features, counts, what), attention_mask
-        warnings.warn(
-            f"the prompt keeps no place for the picture or clip: its features are put in front of the text. "
-            f"Write {what} where it belongs, and let the processor expand it.",
-            stacklevel=4,
-        )
-        if attention_mask is None:
-            attention_mask = torch.ones(embeds.shape[:2], dtype=torch.long, device=embeds.device)
-        return prepend(embeds, attention_mask, features, counts)
+            return input_ids.to(embeds.device) == token_id
+        token = self.get_input_embeddings()(torch.tensor([token_id], device=embeds.device))
+        return (embeds == token.to(embeds.device)).all(-1)
 
     # -- forward ---------------------------------------------------------------------------------------------------
 
