@@ -143,6 +143,18 @@ def test_pictures_and_clips_share_a_batch():
     assert_close(full, sum(rows) / 3, tolerance=1e-4)  # as many words in each
 
 
+@pytest.mark.parametrize("name", ["blip2-opt", "blip2-t5", "instructblipvideo-t5", "instructblip-llama"])
+def test_rows_may_share_a_medium_that_is_looked_at_once(name):
+    stage, batch = stage_of(name)
+    stage.eval()
+    batch["pixel_values"] = batch["pixel_values"][[1, 0, 1]]
+    shared = batch | {"pixel_values": batch["pixel_values"][:2], "media_rows": torch.tensor([0, 1, 0])}
+    looked = []
+    stage.model.vision_model.register_forward_hook(lambda module, inputs, output: looked.append(len(inputs[0])))
+    assert_close(stage(**shared)["loss"], stage(**batch)["loss"])
+    assert looked[0] * 3 == looked[1] * 2
+
+
 def test_a_prefix_moves_words_from_the_decoder_to_the_encoder():
     ids, mask = torch.tensor([[0, 8, 9], [7, 8, 9]]), torch.tensor([[0, 1, 1], [1, 1, 1]])
     labels = torch.tensor([[11, 12, 13, 1], [21, 1, -100, -100]])

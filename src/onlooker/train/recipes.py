@@ -96,7 +96,13 @@ def make_recipe(
             made.load_extra(str(find_file(model, EXTRA_FILE).parent))  # type: ignore[union-attr]
         return Recipe(made, processor, PairCollator(processor, max_length or 32))
     is_encoder_decoder = bool(made.model.config.get_text_config().is_encoder_decoder)
-    collate = Collator(processor, encoder_decoder=is_encoder_decoder, max_length=max_length, num_frames=num_frames)
+    collate = Collator(
+        processor,
+        encoder_decoder=is_encoder_decoder,
+        max_length=max_length,
+        share_media=isinstance(made, (Blip2Generative, InstructionTuning)),
+        num_frames=num_frames,
+    )
     return Recipe(made, processor, collate)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from onlooker.train.freezing import ADAPTER, freeze_all_but, settle
 from onlooker.train.lora import save_adapter
 from onlooker.train.prefix import split_prefix
+from onlooker.train.shared_media import blip2_loss, instructblip_loss
 
 _QFORMER = (r"query_tokens$", r"qformer\.", r"language_projection\.")
 _PROJECTOR = (r"(model\.)?multi_modal_projector\.",)
@@ -67,7 +68,8 @@ class Stage(nn.Module):
 class LanguageStage(Stage):
     """Cross-entropy of the words that the labels of a batch keep, under the model's own forward.
 
-    A batch is what the model's `forward` takes, `labels` among it; keys that it does not take are left out.
+    A batch is what the model's `forward` takes, `labels` among it; keys that it does not take are left out. In the
+    BLIP families rows may share their media: `media_rows` [B] is then the number of each row's.
 
     Args:
         prefix_lm: for an encoder-decoder, cut every text at a random place: the front goes to the encoder, behind the
@@ -101,8 +103,11 @@ class LanguageStage(Stage):
             inputs |= split_prefix(
                 inputs["input_ids"], inputs["attention_mask"], inputs["labels"], pad_token_id=self.pad_token_id
             )
-        loss = self.model(**inputs, use_cache=False, return_dict=True).loss
+        loss = self._loss(inputs)
         return {"loss": loss, "lm": loss.detach()}
+
+    def _loss(self, inputs: dict[str, Any]) -> Tensor:
+        return self.model(**inputs, use_cache=False, return_dict=True).loss
 
 
 class Blip2Generative(LanguageStage):
@@ -113,6 +118,10 @@ class Blip2Generative(LanguageStage):
     trains = _QFORMER
     never = (r"qformer\.encoder\.layer\.\d+\.(intermediate|output)\.",)  # of the text, which is not read here
     inputs = ("pixel_values", *LanguageStage.inputs)
+    optional = ("media_rows", *LanguageStage.optional)
+
+    def _loss(self, inputs: dict[str, Any]) -> Tensor:
+        return blip2_loss(self.model, **inputs) if "media_rows" in inputs else super()._loss(inputs)
 
 
 class InstructionTuning(LanguageStage):
@@ -122,7 +131,10 @@ class InstructionTuning(LanguageStage):
     families = ("instructblip", "instructblipvideo")
     trains = _QFORMER
     inputs = ("pixel_values", "qformer_input_ids", *LanguageStage.inputs)
-    optional = ("qformer_attention_mask", *LanguageStage.optional)
+    optional = ("qformer_attention_mask", "media_rows", *LanguageStage.optional)
+
+    def _loss(self, inputs: dict[str, Any]) -> Tensor:
+        return instructblip_loss(self.model, **inputs) if "media_rows" in inputs else super()._loss(inputs)
 
 
 class VideoLlavaProjector(LanguageStage):
