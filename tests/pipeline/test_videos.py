@@ -66,6 +66,9 @@ def test_checkpoints_for_pictures_answer_as_their_own_class_does(load, folders, 
     processor = onlooker.InstructBlipProcessor.from_pretrained(folders[kind])
     model = onlooker.InstructBlipForConditionalGeneration.from_pretrained(folders[kind]).eval()
     batch = processor(images=Image.fromarray(picture(1)), text=QUESTION, return_tensors="pt")
+    with torch.no_grad():
+        patches = model.vision_model(batch["pixel_values"], return_dict=True).last_hidden_state
+    assert torch.equal(load(kind).encode(picture(1)).features, patches)  # resized as pictures are, not as clips
     ids = model.generate(**batch, **BRIEF)
     new = ids[0, 1 if kind.endswith("t5") else batch["input_ids"].shape[1] :]
     assert load(kind).ask(picture(1), QUESTION, **BRIEF).text == processor.decode(new, skip_special_tokens=True).strip()
