@@ -210,3 +210,18 @@ def test_chat_works_from_a_pipe(folders, load):
     done = subprocess.run(command, input=f"{QUESTION}\n", capture_output=True, text=True, timeout=120)
     expected = load("video-llava").ask(CLIP, QUESTION, max_new_tokens=4).text
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{expected}\n", "")
+
+
+def test_limits_that_errors_name_are_raised_on_the_command_line(run, folders):
+    asked = ["ask", "clip.mp4", QUESTION, "-m", folders["instructblip-t5"], "--show-prompt", "--frames", "70"]
+    code, _, err = run(*asked)
+    assert code == 1 and "raise max_frames in limits" in err
+    code, out, _ = run(*asked, "--limit", "max_frames=70", "--limit", "max_bytes=none")
+    assert code == 0 and "70 frames" in out
+    for wrong, message in (
+        ("frames=3", "give one of max_megapixels"),
+        ("max_frames=many", "'many' is not a number"),
+        ("max_frames=0", "max_frames 0 is not above 0"),
+    ):
+        code, _, err = run(*asked, "--limit", wrong)
+        assert code == 2 and message in err, wrong

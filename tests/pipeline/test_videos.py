@@ -15,6 +15,7 @@ from PIL import Image
 import onlooker
 from onlooker import Onlooker
 from onlooker.errors import MediaError
+from onlooker.media import VideoLimits
 from onlooker.pipeline.times import clock, parse_seconds
 from tests.pipeline.conftest import CLIP, SHORT_CLIP, VIDEOS, picture
 
@@ -303,3 +304,18 @@ def test_what_is_no_time_is_refused(text):
 def test_clocks_round_and_carry():
     assert [clock(each) for each in (0, 59.999, 3600.5, float("nan"))] == ["0:00.00", "1:00.00", "1:00:00.50", "-"]
     assert clock(59.6, 0) == "1:00"
+
+
+@pytest.mark.filterwarnings("ignore:70 frames of a clip")
+def test_limits_are_raised_by_argument(watcher):
+    with pytest.raises(MediaError, match="70 frames are over the limit of 64"):
+        watcher.load(CLIP, num_frames=70)
+    assert len(watcher.load(CLIP, num_frames=70, limits=VideoLimits(max_frames=70))) == 70
+    wide = np.zeros((24, 6000, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(wide).save(file, "PNG")
+    with pytest.raises(MediaError, match="250:1, over the limit of 200:1"):
+        watcher.load(file.getvalue())
+    assert watcher.load(file.getvalue(), limits=VideoLimits(max_side_ratio=None)).shape == wide.shape
+    with pytest.raises(MediaError, match="over the limit of 1000 bytes"):
+        watcher.ask(Path(CLIP).read_bytes(), "Why?", limits=VideoLimits(max_bytes=1000))

@@ -29,6 +29,7 @@ def caption(
     sampling: opt.Sampling = None,
     start: opt.Start = None,
     end: opt.End = None,
+    limits: opt.Limit = None,
     contact_sheet: opt.Sheet = None,
     as_json: opt.AsJson = False,
     stream: opt.Stream = False,
@@ -55,7 +56,7 @@ def caption(
     asking = Asking(
         ask=lambda eyes, media, **options: eyes.caption(media, prompt=prompt, **options),
         texts=lambda writer, kind: [(writer.caption(prompt, (kind,)),) * 2],
-        clip=opt.clip_options(num_frames, sampling, start, end),
+        clip=opt.clip_options(num_frames, sampling, start, end, limits),
         generation=generation,
         stream=stream,
         sheet=contact_sheet,
@@ -79,6 +80,7 @@ def ask(
     sampling: opt.Sampling = None,
     start: opt.Start = None,
     end: opt.End = None,
+    limits: opt.Limit = None,
     windows: opt.Windows = None,
     contact_sheet: opt.Sheet = None,
     as_json: opt.AsJson = False,
@@ -109,7 +111,7 @@ def ask(
     asking = Asking(
         ask=lambda eyes, media, **options: eyes.ask(media, text, **fixed, **options),
         texts=lambda writer, kind: [(writer.question(text, (kind,), template), text)],
-        clip=opt.clip_options(num_frames, sampling, start, end),
+        clip=opt.clip_options(num_frames, sampling, start, end, limits),
         generation=generation,
         stream=stream,
         windows=windows,

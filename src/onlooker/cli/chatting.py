@@ -36,6 +36,7 @@ def chat(
     sampling: opt.Sampling = None,
     start: opt.Start = None,
     end: opt.End = None,
+    limits: opt.Limit = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object per answer, one per line.")] = False,
     max_new_tokens: opt.MaxNewTokens = 256,
     temperature: opt.Temperature = 0.0,
@@ -59,7 +60,7 @@ def chat(
     generation = opt.sampling(temperature, top_p, top_k, seed, repetition_penalty)
     generation |= {"max_new_tokens": max_new_tokens, "stop": stop or []}
     eyes = load(Source(model, revision, dtype, device, batch_size=8), quiet)
-    told = eyes.chat(system=system, **opt.clip_options(num_frames, sampling, start, end))
+    told = eyes.chat(system=system, **opt.clip_options(num_frames, sampling, start, end, limits))
     talk = _Talk(eyes, told, generation, Reporting(as_json, quiet, debug))
     for name in files or []:
         talk.show(name)

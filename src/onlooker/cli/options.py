@@ -111,6 +111,15 @@ Start = Annotated[
 End = Annotated[
     str | None, typer.Option("--end", metavar="TIME", rich_help_panel=_VIDEO, help="Up to here: 0:20, or seconds.")
 ]
+Limit = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit",
+        metavar="NAME=NUMBER",
+        rich_help_panel=_VIDEO,
+        help="Raise a limit that an error names, such as max_frames=128, or none for no limit; repeatable.",
+    ),
+]
 Sheet = Annotated[
     Path | None,
     typer.Option(
@@ -159,9 +168,36 @@ def sampling(
     return {name: value for name, value in chosen.items() if value is not None}
 
 
-def clip_options(num_frames: int | None, sampling: str | None, start: str | None, end: str | None) -> dict[str, Any]:
-    """The keywords of the pipeline that choose frames."""
-    return {"num_frames": num_frames, "sampling": sampling, "start": start, "end": end}
+def clip_options(
+    num_frames: int | None, sampling: str | None, start: str | None, end: str | None, limits: list[str] | None
+) -> dict[str, Any]:
+    """The keywords of the pipeline that choose frames.
+
+    Raises:
+        typer.BadParameter: a limit that does not exist, or no number for one.
+    """
+    chosen = {"num_frames": num_frames, "sampling": sampling, "start": start, "end": end}
+    return {**chosen, "limits": _limits(limits) if limits else None}
+
+
+def _limits(given: list[str]) -> Any:
+    from onlooker.media.limits import VideoLimits
+
+    known: dict[str, Any] = vars(VideoLimits())
+    values: dict[str, Any] = {}
+    for each in given:
+        name, _, number = each.partition("=")
+        if name not in known:
+            raise typer.BadParameter(f"--limit {each!r}: give one of {', '.join(known)}, as in max_frames=128.")
+        try:
+            kind = float if isinstance(known[name], float) else int
+            values[name] = None if number.lower() == "none" else kind(number)
+        except ValueError:
+            raise typer.BadParameter(f"--limit {each!r}: {number!r} is not a number; none means no limit.") from None
+    try:
+        return VideoLimits(**values)
+    except ValueError as error:
+        raise typer.BadParameter(f"--limit: {error}.") from None
 
 
 def check_template(template: str | None) -> None:

@@ -67,6 +67,7 @@ def rank(
     sampling: opt.Sampling = None,
     start: opt.Start = None,
     end: opt.End = None,
+    limits: opt.Limit = None,
     as_json: opt.AsJson = False,
     show_prompt: opt.ShowPrompt = False,
     revision: opt.Revision = None,
@@ -80,7 +81,7 @@ def rank(
     names, text = split_last(files, question, "question", "--question")
     inputs, telling = expand(names), Reporting(as_json, quiet, debug)
     source = Source(model, revision, dtype, device, batch_size)
-    clip = opt.clip_options(num_frames, sampling, start, end)
+    clip = opt.clip_options(num_frames, sampling, start, end, limits)
     opt.check_template(template)
     if show_prompt:
         return show_prompts(

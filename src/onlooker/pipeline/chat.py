@@ -22,7 +22,7 @@ class Chat:
         onlooker: whose model answers.
         media: for the first question: one medium, or a list of them.
         system: a sentence in front of everything, for templates that have a place for one.
-        clip: num_frames, sampling, start and end of clips, as for `Onlooker.ask`.
+        clip: num_frames, sampling, start, end and limits of clips, as for `Onlooker.ask`.
 
     Raises:
         FileNotFoundError, MediaError: a medium that cannot be read.

@@ -16,11 +16,11 @@ from onlooker.errors import MediaError
 from onlooker.media import Frames, VideoLimits, load_image, probe_video
 from onlooker.media.animation import looks_like_image
 from onlooker.media.decode import identify
+from onlooker.media.image import MAX_MEGAPIXELS
 from onlooker.media.source import Source, find_source
 from onlooker.pipeline.times import parse_seconds
 
 IMAGE, VIDEO = "image", "video"
-MAX_VIDEO_BYTES = VideoLimits().max_bytes or 2**30  # held in memory: downloads and file objects
 
 #: uint8 [h, w, 3], or the frames of a clip
 Medium = np.ndarray | Frames
@@ -32,12 +32,14 @@ class ClipOptions:
 
     Attributes:
         start, end: seconds, or times such as "0:10".
+        limits: of clips, and of pictures, which may have 89 megapixels where these allow fewer.
     """
 
     num_frames: int | None = None
     sampling: str | None = None
     start: float | str | None = None
     end: float | str | None = None
+    limits: VideoLimits | None = None
 
     def arguments(self, trained_frames: int, trained_sampling: str) -> dict[str, Any]:
         """As arguments of `load_video`."""
@@ -46,18 +48,32 @@ class ClipOptions:
             "sampling": self.sampling or trained_sampling,
             "start": parse_seconds(self.start),
             "end": parse_seconds(self.end),
+            "limits": self.limits,
         }
 
     @property
     def are_given(self) -> bool:
         return any(value is not None for value in vars(self).values())
 
+    def picture(self, source: Any) -> np.ndarray:
+        """Read a picture within the limits."""
+        if self.limits is None:
+            return load_image(source)
+        most = self.limits.max_megapixels
+        return load_image(
+            source,
+            max_megapixels=None if most is None else max(most, MAX_MEGAPIXELS),
+            max_side_ratio=self.limits.max_side_ratio,
+        )
+
 
 def kind_of(medium: Medium) -> str:
     return VIDEO if isinstance(medium, Frames) else IMAGE
 
 
-def open_medium(source: Any, load_clip: Callable[[Any], Frames] | None, family: str) -> Medium:
+def open_medium(
+    source: Any, load_clip: Callable[[Any], Frames] | None, family: str, options: ClipOptions | None = None
+) -> Medium:
     """Read a picture or a clip.
 
     Args:
@@ -66,43 +82,46 @@ def open_medium(source: Any, load_clip: Callable[[Any], Frames] | None, family: 
         load_clip: takes the frames out of what is a clip; None for families that take pictures only, for which a GIF
             is its first frame.
         family: what messages call the family.
+        options: for the limits of pictures; those of clips are `load_clip`'s.
 
     Raises:
         FileNotFoundError: there is no such file.
         MediaError: it cannot be read (the message says why), or it is a clip and the family takes pictures.
         TypeError: `source` is of none of these kinds.
     """
+    options = options or ClipOptions()
     if isinstance(source, np.ndarray) and source.dtype == np.uint8 and source.ndim == 3 and source.shape[2] == 3:
         return source  # also when it is one or three high, where the axis of the channels would be a guess
     if isinstance(source, (Frames, list, tuple)) or getattr(source, "ndim", 0) > 3:
         return source if isinstance(source, Frames) and load_clip else _clip(source, load_clip, family)
     if isinstance(source, Image.Image) or hasattr(source, "ndim"):
-        return load_image(source)
+        return options.picture(source)
     if isinstance(source, (str, os.PathLike)) and load_clip and os.path.isdir(source):
         return load_clip(source)
-    return _open_file(source, load_clip, family)
+    return _open_file(source, load_clip, family, options)
 
 
-def _open_file(source: Any, load_clip: Callable[[Any], Frames] | None, family: str) -> Medium:
-    found = find_source(source, max_bytes=MAX_VIDEO_BYTES)
+def _open_file(source: Any, load_clip: Callable[[Any], Frames] | None, family: str, options: ClipOptions) -> Medium:
+    most = (options.limits or VideoLimits()).max_bytes
+    found = find_source(source, max_bytes=2**62 if most is None else most)
     with found.open() as file:
         head = file.read(16)
     again: Any = source if found.path is not None else _Named(found)
     is_picture = looks_like_image(head)
     if load_clip is None:
         try:
-            return load_image(again)
+            return options.picture(again)
         except MediaError:
             if not is_picture and _is_clip(again):
                 _clip(found.name, None, family)
             raise
     if is_picture:
-        return load_clip(again) if _moves(found, head) else load_image(again)
+        return load_clip(again) if _moves(found, head) else options.picture(again)
     try:
         return load_clip(again)
     except MediaError:
         try:
-            return load_image(again)  # of the formats that have no signature to be known by
+            return options.picture(again)  # of the formats that have no signature to be known by
         except MediaError:
             pass
         raise

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from onlooker.media import VideoLimits
 from onlooker.pipeline.asking import Asker, OnWindow, pairs, tried
 from onlooker.pipeline.chat import Chat
 from onlooker.pipeline.encoded import Encoded, Row, is_many
@@ -102,6 +103,7 @@ class Onlooker(Asker):
         sampling: str | None = None,
         start: float | str | None = None,
         end: float | str | None = None,
+        limits: VideoLimits | None = None,
         errors: str = "raise",
         **options: Any,
     ) -> Any:
@@ -111,6 +113,7 @@ class Onlooker(Asker):
             prompt: words to go on from, such as "a photo of"; they are not repeated in the answer. InstructBLIP takes
                 them as its instruction.
             num_frames, sampling, start, end: which frames of clips are looked at.
+            limits: what is refused, such as `VideoLimits(max_frames=128)`.
             errors: "return" puts the error of a medium that cannot be read in the place of its answer, so that the
                 others of a list are answered.
             options: max_new_tokens (50), any other field of GenerationConfig (num_beams, do_sample, temperature, top_p,
@@ -127,7 +130,7 @@ class Onlooker(Asker):
             FileNotFoundError, MediaError: a medium that cannot be read.
             ValueError: lists of different lengths, a stream of many, or options that do not fit.
         """
-        clip = ClipOptions(num_frames, sampling, start, end)
+        clip = ClipOptions(num_frames, sampling, start, end, limits)
 
         def row(seen: Encoded, text: Any) -> Row:
             written = self._writer.caption(text, (seen.kind,))
@@ -149,6 +152,7 @@ class Onlooker(Asker):
         sampling: str | None = None,
         start: float | str | None = None,
         end: float | str | None = None,
+        limits: VideoLimits | None = None,
         errors: str = "raise",
         **options: Any,
     ) -> Any:
@@ -162,12 +166,12 @@ class Onlooker(Asker):
                 one: of choices, and of yes and no, that of the window with the highest log-likelihood; else what the
                 language model makes of them. `Answer.windows` has them all; `num_frames` are taken of each window.
             on_window: called with each window's answer and frames as they come.
-            num_frames, sampling, start, end, errors, options: as for `caption`.
+            num_frames, sampling, start, end, limits, errors, options: as for `caption`.
 
         Returns:
             As `caption`.
         """
-        clip = ClipOptions(num_frames, sampling, start, end)
+        clip = ClipOptions(num_frames, sampling, start, end, limits)
 
         def row(seen: Encoded, text: Any) -> Row:
             return Row((seen,), self._writer.question(text, (seen.kind,), template), text)
@@ -245,6 +249,7 @@ class Onlooker(Asker):
         sampling: str | None = None,
         start: float | str | None = None,
         end: float | str | None = None,
+        limits: VideoLimits | None = None,
     ) -> Any:
         """Run the vision part of the model once; the result is taken wherever a medium is.
 
@@ -257,7 +262,7 @@ class Onlooker(Asker):
         Raises:
             FileNotFoundError, MediaError: a medium that cannot be read.
         """
-        clip = ClipOptions(num_frames, sampling, start, end)
+        clip = ClipOptions(num_frames, sampling, start, end, limits)
         return self._see(media, clip) if is_many(media) else self._see([media], clip)[0]
 
     def load(
@@ -268,9 +273,10 @@ class Onlooker(Asker):
         sampling: str | None = None,
         start: float | str | None = None,
         end: float | str | None = None,
+        limits: VideoLimits | None = None,
     ) -> Medium:
         """Read one medium as `ask` would: uint8 [h, w, 3] of a picture, `Frames` of a clip; both are taken by `ask`."""
-        return self._writer.open(media, ClipOptions(num_frames, sampling, start, end))
+        return self._writer.open(media, ClipOptions(num_frames, sampling, start, end, limits))
 
     def show_prompt(self, media: Any, text: str, instruction: str | None = None) -> Prompt:
         """What the model would be given for a medium and a prompt, such as `question_prompt` gives."""

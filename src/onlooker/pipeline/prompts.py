@@ -126,8 +126,12 @@ class PromptWriter:
         """Read a picture or the frames of a clip (see `Onlooker.load`)."""
         clip = clip or ClipOptions()
         if not self.family.takes_video:
-            return open_medium(source, None, self.family.name)
-        return open_medium(source, lambda found: load_video(found, **self.clip_arguments(clip)), self.family.name)
+            return open_medium(source, None, self.family.name, clip)
+
+        def load_clip(found: Any) -> Frames:
+            return load_video(found, **self.clip_arguments(clip))
+
+        return open_medium(source, load_clip, self.family.name, clip)
 
     def clip_arguments(self, clip: ClipOptions) -> dict[str, Any]:
         """The arguments of `load_video` that were asked for, or that the family was trained with."""
