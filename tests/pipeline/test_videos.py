@@ -317,5 +317,5 @@ def test_limits_are_raised_by_argument(watcher):
     with pytest.raises(MediaError, match="250:1, over the limit of 200:1"):
         watcher.load(file.getvalue())
     assert watcher.load(file.getvalue(), limits=VideoLimits(max_side_ratio=None)).shape == wide.shape
-    with pytest.raises(MediaError, match="over the limit of 1000 bytes"):
-        watcher.ask(Path(CLIP).read_bytes(), "Why?", limits=VideoLimits(max_bytes=1000))
+    with pytest.raises(MediaError, match="over the limit of 0.25 MiB"):
+        watcher.ask(bytes(2**19), "Why?", limits=VideoLimits(max_bytes=2**18))

@@ -93,7 +93,7 @@ def _in_memory(name: str, data: bytes, max_bytes: int) -> Source:
 
 
 def _too_large(name: str, max_bytes: int) -> str:
-    return f"{name} is over the limit of {max_bytes / 2**20:.0f} MiB; save it to a file, or shrink it"
+    return f"{name} is over the limit of {max_bytes / 2**20:.4g} MiB; save it to a file, or shrink it"
 
 
 def _on_disk(path: str | bytes) -> Source:
