@@ -72,6 +72,7 @@ def test_an_empty_file_is_refused(tmp_path):
 
 def test_text_named_jpg_is_refused():
     assert refusal(MEDIA / "not_an_image.jpg").startswith("cannot identify image file ")
+    assert refusal(MEDIA / "videos" / "one_frame.mp4").endswith("(frames of a video come from load_video)")
 
 
 def test_cut_files_are_refused(tmp_path):

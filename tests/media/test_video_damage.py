@@ -146,7 +146,7 @@ def test_limits_are_said_with_what_came_and_can_be_raised(tmp_path):
     assert "has to be decoded from its start, and has over 20" in refusal(
         raw, limits=VideoLimits(max_sequential_frames=20)
     )
-    assert "is over the limit of 0 MiB" in refusal(raw.read_bytes(), limits=VideoLimits(max_bytes=1000))
+    assert "is over the limit of 0.007812 MiB" in refusal(raw.read_bytes(), limits=VideoLimits(max_bytes=2**13))
     with pytest.raises(ValueError, match="max_frames 0 is not above 0"):
         VideoLimits(max_frames=0)
 

@@ -96,7 +96,9 @@ def identify(file: BinaryIO, name: str, formats: tuple[str, ...] = _FORMATS) -> 
         with _without_pillow_limit():
             return Image.open(file, formats=known)
     except UnidentifiedImageError as error:
-        raise MediaError(f"cannot identify image file {name}") from error
+        raise MediaError(
+            f"cannot identify image file {name}: damaged, or not an image (frames of a video come from load_video)"
+        ) from error
     except DAMAGE as error:
         raise _damaged(name, error) from error
 
