@@ -72,7 +72,8 @@ def test_json_gives_an_object_for_each_file_also_for_failures(run, photos, folde
     assert set(records[0]) == {"file", "text", "finish_reason", "num_tokens", "logprob", "frames"}
     assert "no such file" in records[2]["error"] and "cannot identify" in records[1]["error"]
     assert [line for line in err.splitlines() if line.startswith("error: ")] == [
-        "error: cannot identify image file notes.txt: damaged, or not an image (frames of a video come from load_video)",
+        "error: cannot identify image file notes.txt: damaged, or not an image "
+        "(frames of a video come from load_video)",
         "error: no such file: gone.png",
     ]
 
