@@ -142,6 +142,7 @@ def test_limits_are_said_with_what_came_and_can_be_raised(tmp_path):
     assert "65 frames are over the limit of 64 for one call" in refusal(clip, num_frames=65)
     assert "60 frames are over the limit of 20" in refusal(clip, sampling="all", limits=VideoLimits(max_frames=20))
     assert "has over 59 frames" in refusal(clip, limits=VideoLimits(max_indexed_frames=59))
+    assert "2 seconds are over the limit of 1.5" in refusal(clip, limits=VideoLimits(max_seconds=1.5))
     raw = VIDEOS / "flower_raw.h264"
     assert "has to be decoded from its start, and has over 20" in refusal(
         raw, limits=VideoLimits(max_sequential_frames=20)

@@ -133,6 +133,7 @@ Windows = Annotated[
     float | None,
     typer.Option(
         "--windows",
+        min=0.1,
         metavar="SECONDS",
         rich_help_panel=_VIDEO,
         help="Answer a long video window by window, then make one answer of them.",
@@ -174,8 +175,20 @@ def clip_options(
     """The keywords of the pipeline that choose frames.
 
     Raises:
-        typer.BadParameter: a limit that does not exist, or no number for one.
+        typer.BadParameter: no time, a limit that does not exist, or no number for one.
     """
+    from onlooker.media.collect import SAMPLINGS
+    from onlooker.pipeline.times import parse_seconds
+
+    # Of these, three want numbers that only Python can give, and "query" a model that scores.
+    known = [name for name in SAMPLINGS if name not in ("indices", "seconds", "window", "query")]
+    if sampling is not None and sampling not in known:
+        raise typer.BadParameter(f"--sampling {sampling!r} is unknown; there are {', '.join(known)}.")
+    for option, time in (("--start", start), ("--end", end)):
+        try:
+            parse_seconds(time)
+        except ValueError as error:
+            raise typer.BadParameter(f"{option}: {error}") from None
     chosen = {"num_frames": num_frames, "sampling": sampling, "start": start, "end": end}
     return {**chosen, "limits": _limits(limits) if limits else None}
 

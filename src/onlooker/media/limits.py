@@ -16,6 +16,7 @@ class VideoLimits:
     max_side_ratio: float | None = 200.0  # longer side to shorter side
     max_frames: int | None = 64  # frames that come back, per call or per window
     max_indexed_frames: int | None = 2_000_000  # frames in the clip: 18 hours at 30 a second, 10 s to count
+    max_seconds: float | None = 6 * 3600.0  # from the first frame to the last
     max_sequential_frames: int | None = 100_000  # frames decoded one by one, where a clip cannot be searched
     max_candidates: int | None = 256  # frames looked at by `scene` and by scoring functions
     max_bytes: int | None = 2**30  # downloads and file objects, which are held in memory; not files on disk

@@ -132,6 +132,12 @@ class VideoFile(Clip):
         self._set_times(index.pts if index.regular else None, int(index.durations[-1]) if self.count else 0)
         self.keys = np.unique(np.searchsorted(index.pts, index.key_pts)) if index.regular else np.zeros(1, np.int64)
         self.keys = self.keys[self.keys < max(self.count, 1)]
+        most = self.limits.max_seconds
+        if most is not None and self.duration is not None and self.duration > most:
+            raise MediaError(
+                f"{self.name}: {self.duration:.0f} seconds are over the limit of {most:g}; cut it into parts, or raise "
+                f"max_seconds in limits"
+            )
         if index.packets < self.declared:
             self._note_damage(index.packets, self.declared, "there")
         elif index.regular and not index.is_cut:
