@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from onlooker import load_video
+from onlooker.errors import CheckpointError
 from onlooker.pipeline import ranking
 from tests.pipeline.conftest import picture
 from tests.pipeline.test_answers import PROMPT, inputs, own_logprob
@@ -127,3 +130,13 @@ def test_a_checkpoint_that_writes_says_which_kind_matches(load, kind):
 def test_no_texts_to_match_are_refused(load):
     with pytest.raises(ValueError, match="at least one text"):
         load("matching").match(picture(0), [])
+
+
+def test_query_sampling_takes_the_frames_that_fit_the_question_best(load):
+    eyes, question = load("matching"), "a cat on a chair"
+    clip = np.stack([picture(seed) for seed in range(12)])
+    fits = [match.similarity for match in eyes.match(list(clip), question)]
+    frames = load_video(clip, num_frames=3, sampling="query", score=eyes.scorer(question))
+    assert sorted(frames.indices) == sorted(np.argsort(fits)[-3:])
+    with pytest.raises(CheckpointError, match="Load one of the matching kind"):
+        load("opt").scorer(question)

@@ -229,6 +229,18 @@ class Onlooker(Asker):
             results.append(found if is_many(texts) else found[0])
         return results if is_many(image) else results[0]
 
+    def scorer(self, text: str) -> Callable[[Sequence[Any]], list[float]]:
+        """How well pictures fit a text (ITC), as `load_video(..., sampling="query", score=...)` wants it.
+
+        With a matching checkpoint `seeker` and one that writes, `eyes`, a long clip is asked about by its best frames:
+        `eyes.ask(load_video(clip, sampling="query", score=seeker.scorer(question)), question)`.
+
+        Raises:
+            CheckpointError: a checkpoint without matching heads.
+        """
+        self._check_kind(wants_matching=True)
+        return lambda pictures: [found.similarity for found in self.match(list(pictures), text)]
+
     # -- media ----------------------------------------------------------------------------------------------------
 
     @property
