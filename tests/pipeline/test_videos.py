@@ -319,3 +319,14 @@ def test_limits_are_raised_by_argument(watcher):
     assert watcher.load(file.getvalue(), limits=VideoLimits(max_side_ratio=None)).shape == wide.shape
     with pytest.raises(MediaError, match="over the limit of 0.25 MiB"):
         watcher.ask(bytes(2**19), "Why?", limits=VideoLimits(max_bytes=2**18))
+
+
+def test_a_rank_takes_the_frames_that_are_asked_for(watcher):
+    chosen = {"start": "0:01", "end": 2.0, "num_frames": count(watcher)}
+    seen = watcher.encode(CLIP, **chosen)
+    wanted = [each.logprob for each in watcher.rank(seen, QUESTION, ["a cup", "two"])]
+    for media, pick in ((CLIP, lambda ranked: ranked), ([CLIP], lambda ranked: ranked[0])):
+        got = pick(watcher.rank(media, QUESTION, ["a cup", "two"], **chosen))
+        assert [each.logprob for each in got] == pytest.approx(wanted, abs=1e-4)
+    whole = [each.logprob for each in watcher.rank(CLIP, QUESTION, ["a cup", "two"])]
+    assert whole != pytest.approx(wanted, abs=1e-6)

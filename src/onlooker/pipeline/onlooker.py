@@ -192,8 +192,13 @@ class Onlooker(Asker):
 
     # -- numbers --------------------------------------------------------------------------------------------------
 
-    def rank(self, media: Any, question: Any, candidates: Sequence[str], *, template: str | None = None) -> Any:
+    def rank(
+        self, media: Any, question: Any, candidates: Sequence[str], *, template: str | None = None, **clip: Any
+    ) -> Any:
         """Order possible answers by how likely the model finds each; the medium and the question run once.
+
+        Args:
+            clip: num_frames, sampling, start, end and limits of clips, as for `ask`.
 
         Returns:
             A list of `Ranked`, likeliest first; for lists of media or questions a list of such lists.
@@ -203,10 +208,10 @@ class Onlooker(Asker):
             ValueError: no candidates, one that is there twice, or one without a token.
         """
         self._check_kind(wants_matching=False)
-        sources, questions, many = pairs(media if is_many(media) else self.encode(media), question)
-        results = []
+        sources, questions, many = pairs(media if is_many(media) else self.encode(media, **clip), question)
+        chosen, results = ClipOptions(**clip), []
         for source, text in zip(sources, questions):
-            (seen,) = self._see([source], ClipOptions())
+            (seen,) = self._see([source], ClipOptions() if isinstance(source, Encoded) else chosen)
             row = Row((seen,), self._writer.question(text, (seen.kind,), template), text)
             results.append(rank_candidates(self.model, self._writer, row, candidates))
         return results if many else results[0]
