@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "onlooker"
 
 # From the bottom up.  A room may import from lower floors, and from its own floor unless the floor is parted.
 FLOORS: list[tuple[set[str], bool]] = [  # (rooms, parted: rooms of this floor do not know each other)
-    ({"errors", "config", "outputs", "hub"}, False),
+    ({"errors", "config", "outputs", "hub", "checkpoints"}, False),
     ({"media", "text", "nn"}, True),
     ({"pixels", "vision", "bridge", "language", "weights", "quant"}, True),
     ({"generate"}, False),
@@ -32,7 +32,17 @@ HEAVY = {
     *("lancedb", "ray", "fastapi", "uvicorn", "gradio", "av", "jinja2", "pillow_heif", "flash_attn"),
     *("torchvision", "torchcodec"),
 }
-NO_TORCH = {"__init__", "__main__", "errors", "config", "hub", "media", "text", "cli"}  # not at module level
+NO_TORCH = {
+    "__init__",
+    "__main__",
+    "errors",
+    "config",
+    "hub",
+    "checkpoints",
+    "media",
+    "text",
+    "cli",
+}  # not at module level
 ATTENTION_BACKENDS = {"scaled_dot_product_attention", "flash_attn", "flex_attention", "flash_attn_func", "xformers"}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from examples.random_checkpoint import write_checkpoint
-from onlooker import Onlooker
+from onlooker import Onlooker, checkpoints
 
 
 @pytest.fixture(scope="session")
@@ -19,6 +19,25 @@ def folders(tmp_path_factory):
     made = {kind: write_checkpoint(root / kind, kind, **small) for kind in kinds}
     made["old"] = write_checkpoint(root / "old", "opt", has_image_token=False, **small)
     return made
+
+
+#: of the checkpoints that come with the package -> a random one of the same kind
+STAND_INS = {
+    "blip2-tiny": "t5",
+    "blip2-itm-tiny": "matching",
+    "instructblipvideo-tiny": "instructblip-llama",
+    "video-llava-tiny": "video-llava",
+}
+
+
+@pytest.fixture
+def embedded(folders, tmp_path_factory, monkeypatch):
+    """The package's folder of checkpoints, with random ones in the places of the trained; gives the folder."""
+    root = tmp_path_factory.mktemp("embedded")
+    for name, kind in STAND_INS.items():
+        (root / name).symlink_to(folders[kind])
+    monkeypatch.setattr(checkpoints, "FOLDER", root)
+    return root
 
 
 @pytest.fixture(scope="session")

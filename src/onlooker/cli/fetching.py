@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -24,7 +24,13 @@ def fetch(
     if Path(model).is_dir():
         raise typer.BadParameter(f"{model!r} is a folder on this machine already: use it as it is.")
     from onlooker.hub import fetch as download
-    from onlooker.hub import plan_fetch
+    from onlooker.hub import local_folder, plan_fetch
+
+    here = local_folder(model)
+    if here is not None:
+        note(f"{model} comes with onlooker: there is nothing to download", quiet)
+        _tell(model, here, as_json, download_bytes=0)
+        return
 
     plan = plan_fetch(model, revision=revision, cache_dir=cache_dir)
     note(
@@ -36,16 +42,17 @@ def fetch(
     if not dry_run:
         with progress(f"fetching {model}", shown=not quiet, as_bytes=True) as move:
             folder = download(plan, progress=move)
+    sizes = {
+        "commit": plan.commit,
+        "total_bytes": plan.total_bytes,
+        "download_bytes": plan.download_bytes,
+        "free_bytes": plan.free_bytes,
+    }
+    _tell(plan.name, folder, as_json, **sizes)
+
+
+def _tell(name: str, folder: Path | None, as_json: bool, **facts: Any) -> None:
     if as_json:
-        record(
-            {
-                "model": plan.name,
-                "commit": plan.commit,
-                "total_bytes": plan.total_bytes,
-                "download_bytes": plan.download_bytes,
-                "free_bytes": plan.free_bytes,
-                "folder": None if folder is None else str(folder),
-            }
-        )
+        record({"model": name, **facts, "folder": None if folder is None else str(folder)})
     elif folder is not None:
         line(str(folder))

@@ -15,7 +15,7 @@ from onlooker.convert.lavis import read_lavis
 from onlooker.convert.published import read_published
 from onlooker.convert.video_llava import read_original
 from onlooker.convert.writing import Progress, beside, build, check, check_target, move, write
-from onlooker.hub import split_hub_options
+from onlooker.hub import local_folder, split_hub_options
 from onlooker.models.video_llava.original import ORIGINAL
 from onlooker.weights.policy import parse_dtype
 from onlooker.weights.saving import parse_size
@@ -84,6 +84,7 @@ def convert(
     parse_size(max_shard_size)
     chosen = None if dtype is None else str(parse_dtype(dtype)).removeprefix("torch.")
     target = Path(out)
+    source = local_folder(source) or source  # what comes with the package is a folder like any other
     check_target(target, source, force=force)
     given = {
         "vit": vit,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from onlooker.errors import ModelNotFoundError
 from onlooker.hub.cache import Cache, repo_id
+from onlooker.hub.finding import local_folder
 from onlooker.hub.remote import Unreachable, ask, broke_off, broken
 
 _SAFETENSORS = re.compile(r"model(-\d+-of-\d+)?\.safetensors(\.index\.json)?")
@@ -68,7 +69,11 @@ def plan_fetch(
 
     Raises:
         ModelNotFoundError: the hub has no such model or revision, or cannot be reached.
+        ValueError: a folder, or a checkpoint that comes with the package.
     """
+    here = local_folder(name)
+    if here is not None:
+        raise ValueError(f"{name} is here already, in {here}: there is nothing to download")
     cache = Cache(repo_id(name), cache_dir, revision or "main")
     try:
         commit, sizes = ask(cache, token)
@@ -96,12 +101,16 @@ def fetch(
         progress: called with (bytes done, bytes in total) after each file.
 
     Returns:
-        The folder of the snapshot.  Loading the model by name from now on uses it and no network.
+        The folder of the snapshot.  Loading the model by name from now on uses it and no network.  A folder, or a
+        checkpoint that comes with the package, is here already and is left where it is.
 
     Raises:
         ModelNotFoundError: the hub has no such model, or cannot be reached.
         OSError: not enough free disk space.
     """
+    here = None if isinstance(name, FetchPlan) else local_folder(name)
+    if here is not None:
+        return here
     from huggingface_hub import hf_hub_download
 
     plan = (

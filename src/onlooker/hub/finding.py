@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from onlooker.checkpoints import embedded_folder
 from onlooker.errors import ModelNotFoundError
 from onlooker.hub.cache import Cache, not_found, repo_id
 from onlooker.hub.remote import Unreachable, ask, broke_off, broken
@@ -32,7 +33,8 @@ def find_file(
     """Give the local path of one file of a model, downloading it when the model is a hub id and it is not cached.
 
     Args:
-        name_or_path: a folder, or a hub id such as "Salesforce/blip2-opt-2.7b".
+        name_or_path: a folder, the name of a checkpoint that comes with the package ("onlooker/blip2-tiny"), or a hub
+            id such as "Salesforce/blip2-opt-2.7b".
         filename: name inside the model, with forward slashes for sub-folders.
         revision: branch, tag or commit of a hub id; "main" when not given.
         force_download: ask the hub for the newest commit and download again.
@@ -43,8 +45,8 @@ def find_file(
     Raises:
         ModelNotFoundError: there is no such folder, and no such model in the cache or on the hub.
     """
-    folder = Path(name_or_path).expanduser()
-    if folder.is_dir() and os.fspath(name_or_path):  # Path("") would be the working directory
+    folder = local_folder(name_or_path)
+    if folder is not None:
         local = folder / filename
         return local if local.is_file() else None
     name = repo_id(name_or_path)
@@ -58,6 +60,18 @@ def find_file(
             return None
         raise ModelNotFoundError(not_found(name, cache, "the network was not asked (offline)"))
     return _download(cache, filename, token=token, force_download=force_download)
+
+
+def local_folder(name_or_path: str | os.PathLike[str]) -> Path | None:
+    """The folder that a name stands for; None where only a cache or the hub can say.
+
+    Raises:
+        ModelNotFoundError: a name of the package's own that it does not have.
+    """
+    folder = Path(name_or_path).expanduser()
+    if folder.is_dir() and os.fspath(name_or_path):  # Path("") would be the working directory
+        return folder
+    return embedded_folder(name_or_path)
 
 
 def _offline() -> bool:
