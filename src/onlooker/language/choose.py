@@ -38,14 +38,20 @@ def text_config(values: Config | dict[str, Any] | None, default: str = "opt") ->
 
 
 def begin(
-    model: nn.Module, inputs_embeds: Tensor, attention_mask: Tensor | None, max_new_tokens: int, **options: Any
+    model: nn.Module, inputs_embeds: Tensor | None, attention_mask: Tensor | None, max_new_tokens: int, **options: Any
 ) -> Decoding:
-    """Run a prompt through any language model (see `CausalLM.begin` and `T5LanguageModel.begin`)."""
+    """Run a prompt through any language model (see `CausalLM.begin` and `T5LanguageModel.begin`).
+
+    Raises:
+        ValueError: a prefix for a language model that is not written here.
+    """
     if hasattr(model, "begin"):
         return model.begin(inputs_embeds, attention_mask, max_new_tokens, **options)  # type: ignore[operator]
     from onlooker.language.foreign import ForeignDecoding
 
     options.pop("use_cache", None)  # theirs always keeps one
+    if inputs_embeds is None or options.pop("prefix", None) is not None:
+        raise ValueError("language models of transformers cannot continue from a prefix: run their prompts as a whole")
     return ForeignDecoding(model, inputs_embeds, attention_mask, **options)
 
 

@@ -17,6 +17,7 @@ from onlooker.language.outputs import CausalLMOutput, StackOutput
 from onlooker.language.protocol import Decoding
 from onlooker.nn.cache import KVCache
 from onlooker.nn.masks import causal_mask, positions
+from onlooker.nn.prefix import KVPrefix
 from onlooker.outputs import output_options
 
 
@@ -94,17 +95,31 @@ class CausalLM(nn.Module):
         return output if as_record else output.to_tuple()
 
     def begin(
-        self, inputs_embeds: Tensor, attention_mask: Tensor | None, max_new_tokens: int, use_cache: bool = True
+        self,
+        inputs_embeds: Tensor,
+        attention_mask: Tensor | None,
+        max_new_tokens: int,
+        use_cache: bool = True,
+        *,
+        prefix: KVPrefix | None = None,
+        chunk: int | None = None,
     ) -> Decoding:
         """Run the prompt and be ready for `max_new_tokens` more.
 
         Args:
-            inputs_embeds: [B, T, D].
+            inputs_embeds: [B, T, D]; what follows the prefix where there is one.
             attention_mask: [B, T], 1 = attended; pads may stand anywhere.
             use_cache: False runs the whole row again for every token.
+            prefix: the snapshot of another decoding, that all rows begin with.
+            chunk: positions of a row that are run at once; bounds the memory of a long prompt.
+
+        Raises:
+            ValueError: a prefix without a cache, or nothing behind the prefix.
         """
         if use_cache:
-            return CausalDecoding(self, inputs_embeds, attention_mask, max_new_tokens)
+            return CausalDecoding(self, inputs_embeds, attention_mask, max_new_tokens, prefix, chunk)
+        if prefix is not None:
+            raise ValueError("a prefix is a part of a cache: leave use_cache on to continue from it")
         return UncachedDecoding(self, inputs_embeds, attention_mask)
 
     def get_output_embeddings(self) -> nn.Module:

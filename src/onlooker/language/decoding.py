@@ -11,7 +11,10 @@ from onlooker.config import Config
 from onlooker.language.outputs import StackOutput
 from onlooker.language.protocol import Decoding
 from onlooker.nn.cache import KVCache
-from onlooker.nn.masks import causal_mask, compact, positions
+from onlooker.nn.masks import additive, causal_mask, compact, positions
+from onlooker.nn.prefix import KVPrefix
+
+PROMPT_AT_ONCE = 8192  # positions of all rows together that one forward pass of a prompt takes
 
 
 class Decoder(Protocol):
@@ -37,39 +40,101 @@ class CausalDecoding:
 
     The prompt's pads are cut out first: rows that start together need neither a mask nor shifted positions in the
     prefill, and every row then writes at its own end.
+
+    Args:
+        prefix: what all rows begin with; inputs_embeds [B, T, D] and attention_mask [B, T] are of what follows it.
+        chunk: positions of a row that one forward pass takes; by default so many that PROMPT_AT_ONCE is kept.
+
+    Raises:
+        ValueError: nothing follows the prefix.
     """
 
     def __init__(
-        self, model: Decoder, inputs_embeds: Tensor, attention_mask: Tensor | None, max_new_tokens: int
+        self,
+        model: Decoder,
+        inputs_embeds: Tensor,
+        attention_mask: Tensor | None,
+        max_new_tokens: int,
+        prefix: KVPrefix | None = None,
+        chunk: int | None = None,
     ) -> None:
+        if not inputs_embeds.shape[1]:
+            raise ValueError("there is no position to run: cut the prefix one shorter, and give its last position anew")
         inputs_embeds, self.lengths = compact(inputs_embeds, attention_mask)
-        length = inputs_embeds.shape[1]
-        self._model = model
-        self._cache = KVCache(model.config.get_text_config().num_hidden_layers, capacity=length + max_new_tokens)
-        position_ids = torch.arange(length, device=inputs_embeds.device)[None]
-        states = model.decode(inputs_embeds, position_ids, None, length > 1, self._cache)
-        self._cache.advance(length)
-        self._cache.set_row_lengths(self.lengths)
-        self.hidden = states.last_hidden_state
-        rows = torch.arange(len(self.hidden), device=self.hidden.device)
-        self.logits = model.lm_head(self.hidden[rows, self.lengths.to(self.hidden.device) - 1])
+        rows, length = inputs_embeds.shape[:2]
+        known = 0 if prefix is None else prefix.length
+        self._model, self._embed = model, model.get_input_embeddings()
+        capacity = known + length + max_new_tokens
+        if prefix is None:
+            self._cache = KVCache(model.config.get_text_config().num_hidden_layers, capacity)
+        else:
+            self._cache = KVCache.from_prefix(prefix.to(inputs_embeds.device), rows, capacity)
+        parts = inputs_embeds.split(chunk or max(PROMPT_AT_ONCE // rows, 256), dim=1)
+        hidden = [self._forward(part, advance=True) for part in parts]
+        self.hidden = hidden[0] if len(hidden) == 1 else torch.cat(hidden, dim=1)
+        self._cache.set_row_lengths(self.lengths + known)
+        index = torch.arange(rows, device=self.hidden.device)
+        self.logits = model.lm_head(self.hidden[index, self.lengths.to(self.hidden.device) - 1])
+
+    def _forward(self, embeds: Tensor, advance: bool = False) -> Tensor:
+        """Hidden states of more positions [B, T, D] of every row."""
+        cache, count = self._cache, embeds.shape[1]
+        position_ids = torch.arange(cache.length, cache.length + count, device=embeds.device)[None]
+        if cache.row_lengths is not None:
+            position_ids = cache.row_lengths[:, None] + (position_ids - cache.length)
+        is_first = not cache.length
+        mask = None if is_first else cache.step_mask(embeds.dtype, embeds.device, count)
+        states = self._model.decode(embeds, position_ids, mask, is_first and count > 1, cache)
+        if advance:
+            cache.advance(count)
+        return states.last_hidden_state
+
+    def extend(self, inputs_embeds: Tensor) -> None:
+        """Run more of the prompt, [B, T, D], equally much of every row."""
+        self.hidden = self._forward(inputs_embeds, advance=True)
+        self.logits = self._model.lm_head(self.hidden[:, -1])
 
     def step(self, token_ids: Tensor) -> Tensor:
-        embeds = self._model.get_input_embeddings()(token_ids[:, None])
-        lengths = self._cache.row_lengths
-        if lengths is None:
-            position_ids = torch.full((1, 1), self._cache.length, device=embeds.device)
-        else:
-            position_ids = lengths[:, None]
-        states = self._model.decode(embeds, position_ids, self._cache.step_mask(embeds.dtype), False, self._cache)
-        self._cache.advance(1)
-        self.hidden = states.last_hidden_state
+        self.hidden = self._forward(self._embed(token_ids[:, None]), advance=True)
         self.logits = self._model.lm_head(self.hidden[:, 0])
         return self.logits
+
+    def run(self, token_ids: Tensor, owners: Tensor | None = None) -> Tensor:
+        embeds = self._embed(token_ids)
+        if owners is None:
+            self.hidden = self._forward(embeds)
+        else:
+            length = self._cache.length
+            offsets, seen = side_by_side(owners, length)
+            mask = additive(seen, embeds.dtype)
+            self.hidden = self._model.decode(embeds, length + offsets, mask, False, self._cache).last_hidden_state
+        self._after_run = self._model.lm_head(self.hidden)
+        return self._after_run
+
+    def keep(self, count: int) -> None:
+        self._cache.advance(count)
+        self.hidden, self.logits = self.hidden[:, :count], self._after_run[:, count - 1]
 
     def select(self, rows: Tensor) -> None:
         self._cache.select(rows)
         select_states(self, rows)
+
+    def join(self, other: CausalDecoding) -> None:
+        self._cache.join(other._cache)
+        join_states(self, other)
+
+    def make_room(self, rows: int, columns: int, source_columns: int = 0, exactly: bool = False) -> None:
+        self._cache.make_room(rows, columns, exactly)
+
+    def snapshot(self, row: int = 0, length: int | None = None) -> KVPrefix:
+        most = int(self._cache.lengths(self.lengths.device)[row])
+        if length is not None and not 1 <= length <= most:
+            raise ValueError(f"row {row} has run {most} positions; a snapshot of {length} was asked for")
+        return self._cache.snapshot(row, length or most)
+
+    @property
+    def nbytes(self) -> int:
+        return self._cache.nbytes
 
 
 class UncachedDecoding:
@@ -109,3 +174,24 @@ def select_states(decoding: Decoding, rows: Tensor) -> None:
     """The part of `select` that is the same for all: what the last step left."""
     decoding.logits, decoding.hidden = decoding.logits[rows], decoding.hidden[rows]
     decoding.lengths = decoding.lengths[rows]
+
+
+def join_states(decoding: Decoding, other: Decoding) -> None:
+    """The part of `join` that is the same for all. Hidden states are of unequal lengths then: the last ones stay."""
+    decoding.logits = torch.cat([decoding.logits, other.logits])
+    decoding.hidden = torch.cat([decoding.hidden[:, -1:], other.hidden[:, -1:]])
+    decoding.lengths = torch.cat([decoding.lengths, other.lengths])
+
+
+def side_by_side(owners: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Several continuations of one row in one row.
+
+    Args:
+        owners: [T] whose each token is; those of one owner stand in order.
+        length: positions of the row so far, which all of them see.
+
+    Returns:
+        Positions behind the row [1, T], and what each token sees [1, 1, T, length + T].
+    """
+    own = (owners[:, None] == owners).tril()
+    return own.sum(1)[None] - 1, torch.cat([own.new_ones(len(owners), length), own], dim=1)[None, None]

@@ -1,10 +1,12 @@
-"""What generate/ sees of a language model: rows of text that grow a token at a time."""
+"""What generate/ and engine/ see of a language model: rows of text that grow a token at a time."""
 
 from __future__ import annotations
 
 from typing import Protocol
 
 from torch import Tensor
+
+from onlooker.nn.prefix import Prefix
 
 
 class Decoding(Protocol):
@@ -26,4 +28,42 @@ class Decoding(Protocol):
 
     def select(self, rows: Tensor) -> None:
         """Keep, repeat or reorder rows: the new row i is the old row rows[i]."""
+        ...
+
+
+class CachedDecoding(Decoding, Protocol):
+    """Rows whose cache can be continued, shared, joined and cut: the language models written here, with a cache."""
+
+    def run(self, token_ids: Tensor, owners: Tensor | None = None) -> Tensor:
+        """Scores [B, T, V] after every one of the tokens [B, T], without writing them: see `keep`.
+
+        Args:
+            owners: [T] for tokens that are several continuations of one row side by side: each token sees the row and
+                those before it that have its owner, and stands behind them. Nothing of it can be kept.
+        """
+        ...
+
+    def keep(self, count: int) -> None:
+        """Write the first `count` tokens of the last `run` to every row."""
+        ...
+
+    def join(self, other: CachedDecoding) -> None:
+        """Take over the rows of another decoding of the same model, behind those here. The other is empty then."""
+        ...
+
+    def make_room(self, rows: int, columns: int, source_columns: int = 0, exactly: bool = False) -> None:
+        """Have buffers of at least (or exactly) so many rows and positions (of the decoder, and of the source)."""
+        ...
+
+    def snapshot(self, row: int = 0, length: int | None = None) -> Prefix:
+        """A copy of what a row has run, to begin other decodings with.
+
+        Args:
+            length: only the first positions of a decoder-only row.
+        """
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the cache, in use or not."""
         ...

@@ -17,6 +17,7 @@ from onlooker.language.t5_decoding import T5Decoding
 from onlooker.language.t5_layers import T5Attention, T5DenseReluDense, T5Stack
 from onlooker.nn.cache import CrossCache
 from onlooker.nn.masks import additive, check_covers, is_right_padded, padding_mask, positions
+from onlooker.nn.prefix import SourcePrefix
 from onlooker.outputs import output_options
 
 
@@ -216,24 +217,28 @@ class T5LanguageModel(nn.Module):
 
     def begin(
         self,
-        inputs_embeds: Tensor,
+        inputs_embeds: Tensor | None,
         attention_mask: Tensor | None,
         max_new_tokens: int,
         use_cache: bool = True,
         *,
         decoder_input_ids: Tensor,
         decoder_attention_mask: Tensor | None = None,
+        prefix: SourcePrefix | None = None,
     ) -> Decoding:
         """Run the encoder, and the decoder over its prompt; be ready for `max_new_tokens` more.
 
         Args:
-            inputs_embeds: [B, S, D].
+            inputs_embeds: [B, S, D]; None with a prefix.
             attention_mask: [B, S], 1 = attended; pads may stand anywhere.
             decoder_input_ids: [B, T], at least the start token.
+            prefix: the snapshot of another decoding: the encoder's output for the prompt of all rows.
+
+        Raises:
+            ValueError: both a prompt and a prefix, or neither.
         """
-        return T5Decoding(
-            self, inputs_embeds, attention_mask, decoder_input_ids, decoder_attention_mask, max_new_tokens, use_cache
-        )
+        start, mask = decoder_input_ids, decoder_attention_mask
+        return T5Decoding(self, inputs_embeds, attention_mask, start, mask, max_new_tokens, use_cache, prefix)
 
 
 def _initialize(model: T5LanguageModel, config: T5Config) -> None:

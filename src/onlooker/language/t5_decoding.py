@@ -7,10 +7,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from onlooker.language.decoding import select_states
+from onlooker.language.decoding import join_states, select_states, side_by_side
 from onlooker.language.outputs import StackOutput
 from onlooker.nn.cache import CrossCache
 from onlooker.nn.masks import additive, compact
+from onlooker.nn.prefix import SourcePrefix
 
 
 class EncoderDecoder(Protocol):
@@ -38,52 +39,94 @@ class T5Decoding:
 
     Args:
         use_cache: False runs the decoder over the whole row for every token.
+        prefix: what the encoder made of the one prompt of all rows; inputs_embeds is None then.
+
+    Raises:
+        ValueError: both a prompt and what the encoder made of it, or neither.
     """
 
     def __init__(
         self,
         model: EncoderDecoder,
-        inputs_embeds: Tensor,
+        inputs_embeds: Tensor | None,
         attention_mask: Tensor | None,
         decoder_input_ids: Tensor,
         decoder_attention_mask: Tensor | None,
         max_new_tokens: int,
         use_cache: bool,
+        prefix: SourcePrefix | None = None,
     ) -> None:
+        if (inputs_embeds is None) == (prefix is None):
+            raise ValueError("give either the prompt's inputs_embeds or the prefix that its encoder made")
         self._model = model
-        inputs_embeds, source_lengths = compact(inputs_embeds, attention_mask)
-        source_mask = _kept(source_lengths, inputs_embeds.shape[1])
-        self._source = model.encode(inputs_embeds, source_mask).last_hidden_state
-        self._source_mask = None if source_mask is None else additive(source_mask[:, None, None], self._source.dtype)
         self._ids, self.lengths = compact(decoder_input_ids, decoder_attention_mask)
-        self._ends = self.lengths.clone()
+        if prefix is not None:
+            self._source: Tensor | None = prefix.states.to(self._ids.device).expand(len(self._ids), -1, -1)
+            self._source_lengths = torch.full((len(self._ids),), prefix.length, device=self._ids.device)
+            kept = None
+        else:
+            assert inputs_embeds is not None  # one of the two was given
+            inputs_embeds, self._source_lengths = compact(inputs_embeds, attention_mask)
+            kept = _kept(self._source_lengths, inputs_embeds.shape[1])
+            self._source = model.encode(inputs_embeds, kept).last_hidden_state
+        self._source_mask = None if kept is None else additive(kept[:, None, None], self._source.dtype)
         length = self._ids.shape[1]
+        self._ends = self.lengths.clone()  # without a cache
         self._cache = CrossCache(len(model.decoder.block), capacity=length + max_new_tokens) if use_cache else None
         self._bias = self._bias_by_distance(length + max_new_tokens)
         self._run(self._ids)
         if self._cache is not None:
             self._cache.self_attention.advance(length)
             self._cache.self_attention.set_row_lengths(self.lengths)
+            self._cache.set_source_lengths(self._source_lengths)
 
     def _run(self, ids: Tensor) -> None:
         """Decode ids [B, T] that are right-padded by now; leave the scores behind every row's end."""
         model = self._model
+        assert self._source is not None  # it is dropped only where a cache has its keys
         states = model.decode(model.shared(ids), None, self._source, self._source_mask, self._cache)
         self.hidden = states.last_hidden_state
         rows = torch.arange(len(ids), device=self.hidden.device)
         self.logits = model.head(self.hidden[rows, self._ends.to(self.hidden.device) - 1])
 
     def step(self, token_ids: Tensor) -> Tensor:
-        self._ends = self._ends + 1
         if self._cache is None:
             return self._step_uncached(token_ids)
-        model, cache = self._model, self._cache.self_attention
-        embeds = model.shared(token_ids[:, None])
-        states = model.decoder(embeds, self._step_mask(embeds.dtype), self._source, self._source_mask, self._cache)
-        cache.advance(1)
-        self.hidden = states.last_hidden_state
-        self.logits = model.head(self.hidden[:, 0])
+        embeds = self._model.shared(token_ids[:, None])
+        self.hidden = self._decode(embeds, self._step_mask(embeds.dtype))
+        self._cache.self_attention.advance(1)
+        self.logits = self._model.head(self.hidden[:, 0])
         return self.logits
+
+    def run(self, token_ids: Tensor, owners: Tensor | None = None) -> Tensor:
+        embeds, cache = self._model.shared(token_ids), self._cached.self_attention
+        device, count = embeds.device, token_ids.shape[1]
+        columns = torch.arange(cache.length, device=device)[None]  # where the keys stand
+        if owners is None:
+            hidden = cache.step_mask(embeds.dtype, device, count)
+            columns = torch.arange(cache.length + count, device=device)[None]
+            places = cache.lengths(device)[:, None] + torch.arange(count, device=device)
+        else:
+            offsets, seen = side_by_side(owners, cache.length)
+            hidden, places = additive(seen, embeds.dtype), cache.length + offsets
+            columns = torch.cat([columns, places], dim=1)
+        mask = self._model.decoder.bias(places, columns)
+        self.hidden = self._decode(embeds, mask if hidden is None else mask + hidden)
+        self._after_run = self._model.head(self.hidden)
+        return self._after_run
+
+    def keep(self, count: int) -> None:
+        self._cached.self_attention.advance(count)
+        self.hidden, self.logits = self.hidden[:, :count], self._after_run[:, count - 1]
+
+    def _decode(self, embeds: Tensor, mask: Tensor) -> Tensor:
+        return self._model.decoder(embeds, mask, self._source, self._source_mask, self._cache).last_hidden_state
+
+    @property
+    def _cached(self) -> CrossCache:
+        if self._cache is None:
+            raise ValueError("rows without a cache can only be stepped: leave use_cache on")
+        return self._cache
 
     def _bias_by_distance(self, capacity: int) -> Tensor:
         """[1, H, 1, capacity] what the last of `capacity` positions adds to the scores of each."""
@@ -92,10 +135,12 @@ class T5Decoding:
 
     def _step_mask(self, dtype: torch.dtype) -> Tensor:
         """Bias of the next position of every row, and what hides the columns behind the end of shorter rows."""
-        assert self._cache is not None  # without a cache there are no steps of this kind
-        cache, capacity = self._cache.self_attention, self._bias.shape[-1]
+        cache = self._cached.self_attention
         end = cache.length + 1
-        hidden = cache.step_mask(dtype)
+        if end > self._bias.shape[-1]:
+            self._bias = self._bias_by_distance(2 * end)
+        capacity = self._bias.shape[-1]
+        hidden = cache.step_mask(dtype, self._bias.device)
         if hidden is None or cache.row_lengths is None:
             return self._bias[..., capacity - end :]
         columns = torch.arange(end, device=self._bias.device) + (capacity - 1 - cache.row_lengths[:, None])
@@ -103,6 +148,7 @@ class T5Decoding:
         return bias.transpose(0, 1)[:, :, None] + hidden
 
     def _step_uncached(self, token_ids: Tensor) -> Tensor:
+        self._ends = self._ends + 1
         self._ids = torch.cat([self._ids, torch.zeros_like(self._ids[:, :1])], dim=1)
         rows = torch.arange(len(self._ids), device=self._ids.device)
         self._ids[rows, self._ends - 1] = token_ids
@@ -113,12 +159,45 @@ class T5Decoding:
     def select(self, rows: Tensor) -> None:
         if self._cache is not None:
             self._cache.select(rows)
-        else:  # with a cache the encoder's output is not read again
-            self._source = self._source[rows]
-        self._ids, self._ends = self._ids[rows], self._ends[rows]
-        if self._source_mask is not None:
-            self._source_mask = self._source_mask[rows]
+            self._read_from_cache()
+        else:
+            assert self._source is not None  # see `_run`
+            self._source, self._ids, self._ends = self._source[rows], self._ids[rows], self._ends[rows]
+            if self._source_mask is not None:
+                self._source_mask = self._source_mask[rows]
         select_states(self, rows)
+
+    def join(self, other: T5Decoding) -> None:
+        self._cached.join(other._cached)
+        self._read_from_cache()
+        join_states(self, other)
+
+    def make_room(self, rows: int, columns: int, source_columns: int = 0, exactly: bool = False) -> None:
+        self._cached.make_room(rows, columns, source_columns, exactly)
+        self._read_from_cache()
+
+    def _read_from_cache(self) -> None:
+        """The cache has the encoder's keys: its output is not read again. Hide what is no source of a row."""
+        source = self._cached.source
+        self._source = None
+        if source.row_lengths is None:
+            self._source_mask = None
+        else:
+            columns = torch.arange(source.length, device=source.row_lengths.device)
+            seen = columns < source.row_lengths[:, None]
+            self._source_mask = additive(seen[:, None, None], self.logits.dtype)
+
+    def snapshot(self, row: int = 0, length: int | None = None) -> SourcePrefix:
+        if length is not None:
+            raise ValueError("an encoder reads its prompt as a whole: there is no snapshot of its first positions")
+        if self._source is None:
+            raise ValueError("take the snapshot before rows are selected or joined: the encoder's output is gone now")
+        return SourcePrefix(self._source[row : row + 1, : int(self._source_lengths[row])].clone())
+
+    @property
+    def nbytes(self) -> int:
+        kept = 0 if self._source is None else self._source.nbytes
+        return kept + (0 if self._cache is None else self._cache.nbytes)
 
 
 def _kept(lengths: Tensor, longest: int) -> Tensor | None:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from onlooker.nn.masks import additive
+from onlooker.nn.prefix import KVPrefix
+
 
 class KVCache:
     """The keys and values of every layer of a decoder.
 
-    Rows may be of different length: a row's entries stand at columns 0..length-1, and a step writes each row at its
-    own end. Buffers grow by doubling when `capacity` was too small.
+    Rows may be of different length: a row's entries stand at columns 0..length-1, and new positions are written at
+    each row's own end. Buffers have room for more rows and columns than are in use; columns grow by doubling when
+    `capacity` was too small.
 
     Args:
         num_layers: layers that will append.
@@ -21,56 +25,157 @@ class KVCache:
         self.keys: list[Tensor | None] = [None] * num_layers
         self.values: list[Tensor | None] = [None] * num_layers
         self.capacity = capacity
+        self.rows = 0  # in use, of those that the buffers have
         self.length = 0  # columns in use: the longest row
-        self.row_lengths: Tensor | None = None  # [B]; None while all rows have `length`
+        self.row_lengths: Tensor | None = None  # [rows]; None while all rows have `length`
+        self._places: dict[tuple[torch.device, int], Tensor] = {}  # of this round
+
+    @classmethod
+    def from_prefix(cls, prefix: KVPrefix, rows: int, capacity: int) -> KVCache:
+        """`rows` rows that begin with the same positions."""
+        columns = max(capacity, prefix.length + 1)  # never the prefix' own tensors: they will be written to
+        cache = cls(len(prefix.keys), columns)
+        cache.rows, cache.length = rows, prefix.length
+        cache.keys[:] = [_roomy(each.expand(rows, -1, -1, -1), rows, columns) for each in prefix.keys]
+        cache.values[:] = [_roomy(each.expand(rows, -1, -1, -1), rows, columns) for each in prefix.values]
+        return cache
+
+    # -- a round: every layer appends, then the cache advances ----------------------------------------------------
 
     def append(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Write [B, H, T, K] behind what is there; all columns in use come back. `advance` ends the round."""
         keys, values = self.keys[layer], self.values[layer]
+        count = k.shape[2]
         if keys is None or values is None:
-            keys, values = self.keys[layer], self.values[layer] = _roomy(k, self.capacity), _roomy(v, self.capacity)
-            return (k, v) if keys is k else (keys[:, :, : k.shape[2]], values[:, :, : k.shape[2]])
-        end = self.length + k.shape[2]
+            self.rows = len(k)
+            columns = max(self.capacity, count)
+            keys, values = self.keys[layer], self.values[layer] = _roomy(k, len(k), columns), _roomy(v, len(v), columns)
+            return (k, v) if keys is k else (keys[:, :, :count], values[:, :, :count])
+        end = self.length + count
         if end > keys.shape[2]:
-            keys, values = _roomy(keys, 2 * end), _roomy(values, 2 * end)
+            keys, values = _roomy(keys, len(keys), 2 * end), _roomy(values, len(values), 2 * end)
             self.keys[layer], self.values[layer] = keys, values
+        if self.row_lengths is not None:
+            places, width = self._row_ends(keys, count), k.shape[3]
+            keys.view(-1, width).index_copy_(0, places, k.reshape(-1, width))
+            values.view(-1, width).index_copy_(0, places, v.reshape(-1, width))
+        if len(keys) != self.rows:
+            keys, values = keys.narrow(0, 0, self.rows), values.narrow(0, 0, self.rows)
         if self.row_lengths is None:
-            keys.narrow(2, self.length, k.shape[2]).copy_(k)
-            values.narrow(2, self.length, v.shape[2]).copy_(v)
-        else:
-            rows = torch.arange(len(k), device=k.device)
-            columns = self.row_lengths.to(k.device)
-            keys[rows, :, columns] = k[:, :, 0]
-            values[rows, :, columns] = v[:, :, 0]
+            keys.narrow(2, self.length, count).copy_(k)
+            values.narrow(2, self.length, count).copy_(v)
         return keys.narrow(2, 0, end), values.narrow(2, 0, end)
+
+    def _row_ends(self, keys: Tensor, count: int) -> Tensor:
+        """Where the next `count` positions of every row go, in a buffer seen as [rows · H · columns, K]."""
+        key = (keys.device, count)
+        if key not in self._places:
+            assert self.row_lengths is not None  # else all rows end at one column
+            _, heads, columns, _ = keys.shape
+            ends = self.row_lengths.to(keys.device)[:, None, None] + torch.arange(count, device=keys.device)
+            of_head = torch.arange(self.rows * heads, device=keys.device).view(self.rows, heads, 1) * columns
+            self._places[key] = (of_head + ends).flatten()
+        return self._places[key]
 
     def advance(self, count: int) -> None:
         """All layers have appended `count` positions."""
         self.length += count
         if self.row_lengths is not None:
-            self.row_lengths += count
+            self.row_lengths = self.row_lengths + count
+            self._places.clear()
 
     def set_row_lengths(self, lengths: Tensor) -> None:
         """Say how many of the columns are real in each row; the rest will be written over."""
-        self.row_lengths = None if bool((lengths == self.length).all()) else lengths.clone()
+        shortest, self.length = torch.stack([lengths.min(), lengths.max()]).tolist()
+        self.row_lengths = None if shortest == self.length else lengths.clone()
+        self._places.clear()
 
-    def step_mask(self, dtype: torch.dtype) -> Tensor | None:
-        """What one more position of every row may see, as [B, 1, 1, length + 1] to add; None when it is all."""
+    def lengths(self, device: torch.device) -> Tensor:
+        """[rows] positions of every row."""
         if self.row_lengths is None:
-            return None
-        from onlooker.nn.masks import additive
+            return torch.full((self.rows,), self.length, device=device)
+        return self.row_lengths.to(device)
 
-        columns = torch.arange(self.length + 1, device=self.row_lengths.device)
-        return additive((columns <= self.row_lengths[:, None])[:, None, None], dtype)
+    def step_mask(self, dtype: torch.dtype, device: torch.device, count: int = 1) -> Tensor | None:
+        """What `count` more positions of every row may see, to add: [rows or 1, 1, count, length + count].
+
+        None when one position may see all.
+        """
+        if self.row_lengths is None and count == 1:
+            return None
+        columns = torch.arange(self.length + count, device=device)
+        ends = columns[-count:] if self.row_lengths is None else self.lengths(device)[:, None] + columns[:count]
+        return additive((columns <= ends[..., None]).view(-1, 1, count, len(columns)), dtype)
+
+    # -- rows ------------------------------------------------------------------------------------------------------
 
     def select(self, rows: Tensor) -> None:
-        """Keep, repeat or reorder rows: the new row i is the old row rows[i]."""
+        """Keep, repeat or reorder rows: the new row i is the old row rows[i]. Rows that stay are not touched."""
+        fits = len(rows) <= self.buffer_rows
+        moved = torch.arange(len(rows), device=rows.device)
+        if fits and rows.device.type == "cpu":  # elsewhere a look at the rows would wait for the device
+            moved = (rows != moved).nonzero()[:, 0]
         for buffers in (self.keys, self.values):
             for layer, buffer in enumerate(buffers):
-                if buffer is not None:
-                    buffers[layer] = _selected(buffer, rows.to(buffer.device), self.length)
-        if self.row_lengths is not None:
-            self.row_lengths = self.row_lengths[rows.to(self.row_lengths.device)]
+                if buffer is None or not len(moved):
+                    continue
+                used = buffer[:, :, : self.length].index_select(0, rows[moved].to(buffer.device))
+                if fits:
+                    buffer[:, :, : self.length].index_copy_(0, moved.to(buffer.device), used)
+                else:
+                    buffers[layer] = _roomy(used, len(rows), buffer.shape[2])
+        self.rows = len(rows)
+        if self.row_lengths is not None and len(rows):
+            self.set_row_lengths(self.row_lengths[rows.to(self.row_lengths.device)])
+
+    def join(self, other: KVCache) -> None:
+        """Take over the rows of another cache, behind those here. Only they are copied while there is room."""
+        rows, length = self.rows + other.rows, max(self.length, other.length)
+        self.make_room(rows, length)
+        lengths = None
+        if self.length != other.length or self.row_lengths is not None or other.row_lengths is not None:
+            device = (self.row_lengths if self.row_lengths is not None else other.keys[0]).device  # type: ignore[union-attr]
+            lengths = torch.cat([self.lengths(device), other.lengths(device)])
+        for mine, theirs in ((self.keys, other.keys), (self.values, other.values)):
+            for layer, (buffer, more) in enumerate(zip(mine, theirs)):
+                assert buffer is not None and more is not None  # both have run their prompts
+                buffer[self.rows : rows, :, : other.length] = more[: other.rows, :, : other.length]
+                theirs[layer] = None
+        self.rows, self.length, other.rows = rows, length, 0
+        if lengths is not None:
+            self.set_row_lengths(lengths)
+
+    def make_room(self, rows: int, columns: int, exactly: bool = False) -> None:
+        """Have buffers of at least (or exactly) so many rows and columns; what is in use is kept."""
+        for buffers in (self.keys, self.values):
+            for layer, buffer in enumerate(buffers):
+                if buffer is None:
+                    continue
+                wanted = (rows, columns) if exactly else (max(rows, len(buffer)), max(columns, buffer.shape[2]))
+                if wanted != (len(buffer), buffer.shape[2]):
+                    buffers[layer] = _roomy(buffer[: self.rows, :, : self.length], *wanted)
+        self._places.clear()
+
+    @property
+    def buffer_rows(self) -> int:
+        return 0 if self.keys[0] is None else len(self.keys[0])
+
+    @property
+    def buffer_columns(self) -> int:
+        return 0 if self.keys[0] is None else self.keys[0].shape[2]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the buffers, in use or not."""
+        return sum(each.nbytes for each in (*self.keys, *self.values) if each is not None)
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def snapshot(self, row: int, length: int) -> KVPrefix:
+        """A copy of the first `length` positions of a row."""
+        own = [self[layer] for layer in range(len(self))]
+        cut = [(k[row : row + 1, :, :length].clone(), v[row : row + 1, :, :length].clone()) for k, v in own]
+        return KVPrefix(tuple(k for k, _ in cut), tuple(v for _, v in cut))
 
     def get_seq_length(self) -> int:
         return self.length
@@ -82,7 +187,7 @@ class KVCache:
         keys, values = self.keys[layer], self.values[layer]
         if keys is None or values is None:
             raise IndexError(f"layer {layer} has not run yet")
-        return keys[:, :, : self.length], values[:, :, : self.length]
+        return keys[: self.rows, :, : self.length], values[: self.rows, :, : self.length]
 
 
 class CrossCache:
@@ -91,33 +196,62 @@ class CrossCache:
     def __init__(self, num_layers: int, capacity: int = 0) -> None:
         self.self_attention = KVCache(num_layers, capacity)
         self.cross: list[tuple[Tensor, Tensor] | None] = [None] * num_layers
+        self.source = KVCache(num_layers)  # the buffers that `cross` shows, after `set_source_lengths`
+        self._origins: Tensor | None = None  # [rows] which prompt a row began with
 
     @property
     def length(self) -> int:
         return self.self_attention.length
 
+    @property
+    def nbytes(self) -> int:
+        return self.self_attention.nbytes + self.source.nbytes
+
     def get_seq_length(self) -> int:
         return self.self_attention.length
 
+    def set_source_lengths(self, lengths: Tensor) -> None:
+        """The first round is over: say how many of the encoder's positions are real in each row."""
+        made = [pair for pair in self.cross if pair is not None]
+        self.source.keys[:], self.source.values[:] = [k for k, _ in made], [v for _, v in made]
+        self.source.rows = len(lengths)
+        self.source.set_row_lengths(lengths)
+        self._origins = torch.arange(len(lengths))
+        self._show()
+
     def select(self, rows: Tensor) -> None:
+        assert self._origins is not None  # nothing is selected before the first round
         self.self_attention.select(rows)
-        self.cross = [
-            pair and (pair[0][rows.to(pair[0].device)], pair[1][rows.to(pair[1].device)]) for pair in self.cross
-        ]
+        if rows.device.type == "cpu":  # beams change places within their prompt, and its source stays where it is
+            stay = torch.arange(len(rows)) if len(rows) <= len(self._origins) else rows
+            origins = self._origins[rows]
+            rows = torch.where(origins == self._origins[stay], stay, rows)
+            self._origins = origins
+        self.source.select(rows)
+        self._show()
+
+    def join(self, other: CrossCache) -> None:
+        """Take over the rows of another cache, behind those here."""
+        assert self._origins is not None and other._origins is not None
+        self.self_attention.join(other.self_attention)
+        self.source.join(other.source)
+        fresh = int(self._origins.max()) + 1 if len(self._origins) else 0
+        self._origins = torch.cat([self._origins, other._origins + fresh])
+        self._show()
+
+    def make_room(self, rows: int, columns: int, source_columns: int, exactly: bool = False) -> None:
+        self.self_attention.make_room(rows, columns, exactly)
+        self.source.make_room(rows, source_columns, exactly)
+        self._show()
+
+    def _show(self) -> None:
+        self.cross[:] = [self.source[layer] for layer in range(len(self.source))]
 
 
-def _roomy(x: Tensor, capacity: int) -> Tensor:
-    """x [B, H, T, K] at the start of a buffer of `capacity` columns; x itself when there is nothing to add."""
-    if capacity <= x.shape[2]:
+def _roomy(x: Tensor, rows: int, columns: int) -> Tensor:
+    """x [B, H, T, K] at the start of a buffer of so many rows and columns; x itself when there is nothing to add."""
+    if (rows, columns) == (len(x), x.shape[2]):
         return x
-    buffer = x.new_zeros(*x.shape[:2], capacity, x.shape[3])
-    buffer[:, :, : x.shape[2]] = x
+    buffer = x.new_zeros(rows, x.shape[1], columns, x.shape[3])
+    buffer[: len(x), :, : x.shape[2]] = x
     return buffer
-
-
-def _selected(buffer: Tensor, rows: Tensor, length: int) -> Tensor:
-    used = buffer[:, :, :length].index_select(0, rows)
-    if len(rows) == len(buffer):
-        buffer[:, :, :length] = used
-        return buffer
-    return _roomy(used, buffer.shape[2])
