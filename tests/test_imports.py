@@ -15,7 +15,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "onlooker"
 FLOORS: list[tuple[set[str], bool]] = [  # (rooms, parted: rooms of this floor do not know each other)
     ({"errors", "config", "outputs", "hub", "checkpoints"}, False),
     ({"media", "text", "nn"}, True),
-    ({"pixels", "vision", "bridge", "language", "weights", "quant"}, True),
+    ({"pixels", "vision", "bridge", "language", "weights", "quant", "reuse"}, True),
     ({"generate"}, False),
     ({"pretrained"}, False),
     ({"models"}, False),
