@@ -10,7 +10,7 @@ from PIL import Image
 from onlooker import load_video
 from onlooker.errors import CheckpointError
 from onlooker.pipeline import ranking
-from tests.pipeline.conftest import picture
+from tests.pipeline.conftest import CLIP, picture
 from tests.pipeline.test_answers import PROMPT, inputs, own_logprob
 
 CANDIDATES = ["cup", "a cat on a chair", "coffee on a wooden table", "two"]
@@ -140,3 +140,17 @@ def test_query_sampling_takes_the_frames_that_fit_the_question_best(load):
     assert sorted(frames.indices) == sorted(np.argsort(fits)[-3:])
     with pytest.raises(CheckpointError, match="Load one of the matching kind"):
         load("opt").scorer(question)
+
+
+@pytest.mark.parametrize("kind", ["instructblip-t5", "video-llava"])
+def test_a_clip_is_asked_about_by_the_frames_that_fit_best(load, kind):
+    eyes, score, question = load(kind), load("matching").scorer("a cat"), "What is in the picture?"
+    wanted = load_video(CLIP, num_frames=eyes.load(CLIP).shape[0], sampling="query", score=score)
+    assert wanted.indices != load_video(CLIP, num_frames=len(wanted)).indices
+    answer = eyes.ask(CLIP, question, score=score, max_new_tokens=3)
+    assert list(answer.frames.indices) == list(wanted.indices)
+    assert answer.text == eyes.ask(wanted, question, max_new_tokens=3).text
+    assert list(eyes.caption(CLIP, score=score, max_new_tokens=3).frames.indices) == list(wanted.indices)
+    assert list(eyes.load(CLIP, score=score).indices) == list(wanted.indices)
+    inside = eyes.ask(CLIP, "Is it?", score=score, windows=1.5, max_new_tokens=3).windows[1].answer.frames.seconds
+    assert all(1.5 <= second < 3.1 for second in inside)

@@ -17,6 +17,7 @@ from onlooker.media import Frames, VideoLimits, load_image, probe_video
 from onlooker.media.animation import looks_like_image
 from onlooker.media.decode import identify
 from onlooker.media.image import MAX_MEGAPIXELS
+from onlooker.media.scene import Score
 from onlooker.media.source import Source, find_source
 from onlooker.pipeline.times import parse_seconds
 
@@ -33,6 +34,7 @@ class ClipOptions:
     Attributes:
         start, end: seconds, or times such as "0:10".
         limits: of clips, and of pictures, which may have 89 megapixels where these allow fewer.
+        score: with sampling="query" (which it implies), list of pictures -> how well each fits; see `Onlooker.scorer`.
     """
 
     num_frames: int | None = None
@@ -40,15 +42,17 @@ class ClipOptions:
     start: float | str | None = None
     end: float | str | None = None
     limits: VideoLimits | None = None
+    score: Score | None = None
 
     def arguments(self, trained_frames: int, trained_sampling: str) -> dict[str, Any]:
         """As arguments of `load_video`."""
         return {
             "num_frames": self.num_frames or trained_frames,
-            "sampling": self.sampling or trained_sampling,
+            "sampling": self.sampling or (trained_sampling if self.score is None else "query"),
             "start": parse_seconds(self.start),
             "end": parse_seconds(self.end),
             "limits": self.limits,
+            "score": self.score,
         }
 
     @property

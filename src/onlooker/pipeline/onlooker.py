@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from onlooker.media import VideoLimits
+from onlooker.media.scene import Score
 from onlooker.pipeline.asking import Asker, OnWindow, pairs, tried
 from onlooker.pipeline.chat import Chat
 from onlooker.pipeline.encoded import Encoded, Row, is_many
@@ -104,6 +105,7 @@ class Onlooker(Asker):
         start: float | str | None = None,
         end: float | str | None = None,
         limits: VideoLimits | None = None,
+        score: Score | None = None,
         errors: str = "raise",
         **options: Any,
     ) -> Any:
@@ -114,6 +116,7 @@ class Onlooker(Asker):
                 them as its instruction.
             num_frames, sampling, start, end: which frames of clips are looked at.
             limits: what is refused, such as `VideoLimits(max_frames=128)`.
+            score: takes the frames that fit best (sampling="query"); a `scorer` of a matching checkpoint.
             errors: "return" puts the error of a medium that cannot be read in the place of its answer, so that the
                 others of a list are answered.
             options: max_new_tokens (50), any other field of GenerationConfig (num_beams, do_sample, temperature, top_p,
@@ -130,7 +133,7 @@ class Onlooker(Asker):
             FileNotFoundError, MediaError: a medium that cannot be read.
             ValueError: lists of different lengths, a stream of many, or options that do not fit.
         """
-        clip = ClipOptions(num_frames, sampling, start, end, limits)
+        clip = ClipOptions(num_frames, sampling, start, end, limits, score)
 
         def row(seen: Encoded, text: Any) -> Row:
             written = self._writer.caption(text, (seen.kind,))
@@ -153,6 +156,7 @@ class Onlooker(Asker):
         start: float | str | None = None,
         end: float | str | None = None,
         limits: VideoLimits | None = None,
+        score: Score | None = None,
         errors: str = "raise",
         **options: Any,
     ) -> Any:
@@ -166,12 +170,12 @@ class Onlooker(Asker):
                 one: of choices, and of yes and no, that of the window with the highest log-likelihood; else what the
                 language model makes of them. `Answer.windows` has them all; `num_frames` are taken of each window.
             on_window: called with each window's answer and frames as they come.
-            num_frames, sampling, start, end, limits, errors, options: as for `caption`.
+            num_frames, sampling, start, end, limits, score, errors, options: as for `caption`.
 
         Returns:
             As `caption`.
         """
-        clip = ClipOptions(num_frames, sampling, start, end, limits)
+        clip = ClipOptions(num_frames, sampling, start, end, limits, score)
 
         def row(seen: Encoded, text: Any) -> Row:
             return Row((seen,), self._writer.question(text, (seen.kind,), template), text)
@@ -198,7 +202,7 @@ class Onlooker(Asker):
         """Order possible answers by how likely the model finds each; the medium and the question run once.
 
         Args:
-            clip: num_frames, sampling, start, end and limits of clips, as for `ask`.
+            clip: num_frames, sampling, start, end, limits and score of clips, as for `ask`.
 
         Returns:
             A list of `Ranked`, likeliest first; for lists of media or questions a list of such lists.
@@ -234,11 +238,11 @@ class Onlooker(Asker):
             results.append(found if is_many(texts) else found[0])
         return results if is_many(image) else results[0]
 
-    def scorer(self, text: str) -> Callable[[Sequence[Any]], list[float]]:
-        """How well pictures fit a text (ITC), as `load_video(..., sampling="query", score=...)` wants it.
+    def scorer(self, text: str) -> Score:
+        """How well pictures fit a text (ITC), as `score` of `ask` and of `load_video` wants it.
 
         With a matching checkpoint `seeker` and one that writes, `eyes`, a long clip is asked about by its best frames:
-        `eyes.ask(load_video(clip, sampling="query", score=seeker.scorer(question)), question)`.
+        `eyes.ask(clip, question, score=seeker.scorer(question))`.
 
         Raises:
             CheckpointError: a checkpoint without matching heads.
@@ -267,6 +271,7 @@ class Onlooker(Asker):
         start: float | str | None = None,
         end: float | str | None = None,
         limits: VideoLimits | None = None,
+        score: Score | None = None,
     ) -> Any:
         """Run the vision part of the model once; the result is taken wherever a medium is.
 
@@ -279,7 +284,7 @@ class Onlooker(Asker):
         Raises:
             FileNotFoundError, MediaError: a medium that cannot be read.
         """
-        clip = ClipOptions(num_frames, sampling, start, end, limits)
+        clip = ClipOptions(num_frames, sampling, start, end, limits, score)
         return self._see(media, clip) if is_many(media) else self._see([media], clip)[0]
 
     def load(
@@ -291,9 +296,10 @@ class Onlooker(Asker):
         start: float | str | None = None,
         end: float | str | None = None,
         limits: VideoLimits | None = None,
+        score: Score | None = None,
     ) -> Medium:
         """Read one medium as `ask` would: uint8 [h, w, 3] of a picture, `Frames` of a clip; both are taken by `ask`."""
-        return self._writer.open(media, ClipOptions(num_frames, sampling, start, end, limits))
+        return self._writer.open(media, ClipOptions(num_frames, sampling, start, end, limits, score))
 
     def show_prompt(self, media: Any, text: str, instruction: str | None = None) -> Prompt:
         """What the model would be given for a medium and a prompt, such as `question_prompt` gives."""
