@@ -103,12 +103,13 @@ def test_a_killed_run_ends_with_the_same_bits_as_one_that_was_not(tmp_path):
     assert [line["step"] for line in read_log(broken)] == list(range(1, 13))
 
 
-def test_a_run_may_stop_for_the_day_and_go_on(tmp_path):
-    stage, outcome = opt_run(tmp_path, max_minutes=0.0)
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_a_run_may_stop_for_the_day_and_go_on(tmp_path, optimizer):
+    stage, outcome = opt_run(tmp_path, max_minutes=0.0, optimizer=optimizer)
     assert (outcome.step, outcome.is_finished, outcome.model) == (1, False, None)
-    resumed, outcome = opt_run(tmp_path, resume=True)
+    resumed, outcome = opt_run(tmp_path, resume=True, optimizer=optimizer)
     assert outcome.is_finished and list(checkpoints(tmp_path)) == [1, 6]
-    straight, _ = opt_run(tmp_path / "straight")
+    straight, _ = opt_run(tmp_path / "straight", optimizer=optimizer)
     for name, tensor in straight.state_dict().items():
         assert torch.equal(tensor, resumed.state_dict()[name]), name
 

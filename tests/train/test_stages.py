@@ -7,7 +7,7 @@ import transformers
 import onlooker
 from onlooker.errors import CheckpointError
 from onlooker.train.assemble import take_part
-from onlooker.train.optimizer import adamw, learning_rate, parameter_groups, set_learning_rate
+from onlooker.train.optimizer import MuonAdamW, adamw, learning_rate, parameter_groups, set_learning_rate
 from onlooker.train.prefix import split_prefix
 from onlooker.train.stages import Blip2Generative, InstructionTuning, VideoLlavaTuning
 from tests.compare import assert_close
@@ -252,3 +252,33 @@ def test_a_language_model_comes_from_its_own_folder(tmp_path):
         take_part(second, "qformer", tmp_path)
     with pytest.raises(ValueError, match="the parts are query_tokens, vision_model"):
         take_part(second, "nose", tmp_path)
+
+
+def test_muon_takes_the_matrices_of_layers_and_adamw_the_rest():
+    stage = Blip2Generative(blip2("opt"), trains=[".*"])
+    optimizer = MuonAdamW(stage, weight_decay=0.05)
+    muon, rest = ({id(p) for group in part.param_groups for p in group["params"]} for part in optimizer.parts)
+    named = {name: id(p) for name, p in stage.named_parameters() if p.requires_grad}
+    assert not muon & rest and muon | rest == set(named.values())
+    assert named["model.qformer.encoder.layer.0.attention.attention.query.weight"] in muon
+    for name in (
+        "model.query_tokens",
+        "model.language_model.model.decoder.embed_tokens.weight",
+        "model.qformer.layernorm.weight",
+    ):
+        assert named[name] in rest, name
+    set_learning_rate(optimizer, 0.25)
+    assert {group["lr"] for group in optimizer.param_groups} == {0.25}
+
+
+def test_an_update_of_muon_is_as_long_in_every_direction():
+    torch.manual_seed(0)
+    layer = torch.nn.Sequential(torch.nn.Linear(24, 24, bias=False))
+    optimizer = MuonAdamW(layer, weight_decay=0.0)
+    set_learning_rate(optimizer, 1.0)
+    before = layer[0].weight.detach().clone()
+    (layer(torch.randn(64, 24)) @ torch.diag(torch.logspace(-1, 1, 24))).square().sum().backward()
+    optimizer.step()
+    lengths = torch.linalg.svdvals(before - layer[0].weight.detach())
+    steep = torch.linalg.svdvals(layer[0].weight.grad)
+    assert lengths[0] / lengths[10] < 2 < 10 < steep[0] / steep[10]

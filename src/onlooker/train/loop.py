@@ -20,7 +20,7 @@ from onlooker.train.average import MovingAverage
 from onlooker.train.batches import Batches
 from onlooker.train.logs import Log
 from onlooker.train.nonfinite import NonFiniteLoss, explain, first_bad_gradient
-from onlooker.train.optimizer import adamw, learning_rate, set_learning_rate
+from onlooker.train.optimizer import MuonAdamW, adamw, learning_rate, set_learning_rate
 from onlooker.train.settings import Settings
 from onlooker.train.sharding import full_state, is_sharded, load_full_state, whole_state
 from onlooker.train.stages import Stage
@@ -85,7 +85,8 @@ class _Run:
         _seed(settings.seed + self.rank)
         if settings.gradient_checkpointing:
             stage.model.gradient_checkpointing_enable()
-        optimizer = adamw(
+        make_optimizer = MuonAdamW if settings.optimizer == "muon" else adamw
+        optimizer = make_optimizer(
             stage, weight_decay=settings.weight_decay, betas=settings.betas, scales=settings.learning_rate_scales
         )
         self.stage, self.optimizer = self.accelerator.prepare(stage, optimizer)

@@ -20,6 +20,8 @@ class Settings:
         batch_size: rows of one process at once; with `accumulate`, that many times as many make an update.
         learning_rate, min_learning_rate, warmup: half a cosine from the first to the second, after a linear rise.
         weight_decay: of matrices only.
+        optimizer: "adamw", or "muon" for the matrices within layers, which learns small models from nothing in a third
+            of the steps.
         learning_rate_scales: regex of a parameter name -> factor of the learning rate.
         max_grad_norm: gradients are scaled down to this length; 0 leaves them.
         mixed_precision: "no", "bf16" or "fp16"; None takes what `accelerate config` says.
@@ -44,6 +46,7 @@ class Settings:
     warmup: int = 0
     weight_decay: float = 0.05
     betas: tuple[float, float] = (0.9, 0.98)
+    optimizer: str = "adamw"
     learning_rate_scales: Mapping[str, float] | None = None
     max_grad_norm: float = 1.0
     mixed_precision: str | None = None
@@ -62,6 +65,8 @@ class Settings:
         for name in ("steps", "batch_size", "accumulate", "save_every", "keep", "log_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if self.optimizer not in ("adamw", "muon"):
+            raise ValueError(f"optimizer is {self.optimizer!r}; it may be 'adamw' or 'muon'")
         if not 0 < self.learning_rate < 10:
             raise ValueError(f"learning_rate is {self.learning_rate}; it lies between 0 and 10, such as 1e-4")
         if not 0 <= self.warmup <= self.steps:

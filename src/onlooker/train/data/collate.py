@@ -33,8 +33,8 @@ class Collator:
             reads one instruction.
         max_length: of a row, placeholders included; what stands behind is cut off.
         caption_prompt: the question that a caption answers.
-        share_media: give the pixels once for each record, and `media_rows` [rows], the record of each row. Without it
-            pixels are repeated for each row.
+        share_media: give the pixels of a medium once, and `media_rows` [rows], which of them each row is about; records
+            that hold the very same array share it. Without it pixels are repeated for each row.
         num_frames: of clips that are not loaded yet.
 
     Raises:
@@ -111,14 +111,18 @@ class Collator:
 
     def _with_prefix(self, records: Sequence[Record], rows: Sequence[Row]) -> BatchFeature:
         """BLIP families: placeholders stand in front of the text."""
-        pixels = self.processor(images=[self._only_medium(record) for record in records], return_tensors=None)
-        values = pixels["pixel_values"]
+        media = [self._only_medium(record) for record in records]
+        keys = [id(record.media[0].source) for record in records]
+        seen = dict(zip(keys, media))  # each once, however many records are about it
+        values = self.processor(images=list(seen.values()), return_tensors=None)["pixel_values"]
+        places = {key: number for number, key in enumerate(seen)}
+        numbers = [places[keys[row.example]] for row in rows]
         texts = [row.text for row in rows]
         columns: dict[str, Any] = dict(self.processor.tokenizer(texts, **self._text_options(texts)))
         per_frame = self.processor.num_query_tokens or 0
         if per_frame:
             is_video = self._takes_clips
-            frames = [len(values[row.example]) if is_video else 1 for row in rows]
+            frames = [len(values[number]) if is_video else 1 for number in numbers]
             token = self.processor.video_token_id if is_video else self.processor.image_token_id
             columns = put_in_front(columns, token, [per_frame * count for count in frames])
         out = self._text(rows, columns, [row.spans for row in rows])
@@ -133,7 +137,6 @@ class Collator:
                 return_tensors="pt",
             )
             out.update({f"qformer_{name}": read[name] for name in ("input_ids", "attention_mask")})
-        numbers = [row.example for row in rows]
         if self.share_media:
             out["pixel_values"], out["media_rows"] = _stack(values), torch.tensor(numbers)
         else:

@@ -1,0 +1,167 @@
+"""The runs, in the order in which they build on each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import onlooker
+from onlooker.models.video_llava.model import CLIPVisionModel
+from onlooker.train.assemble import take_part
+from onlooker.train.data import Collator
+from onlooker.train.pairs import PairCollator
+from onlooker.train.pretraining import Blip2Pretraining
+from onlooker.train.stages import Blip2Generative, InstructionTuning, VideoLlavaProjector, VideoLlavaTuning
+from recipes import conversations, language, tiny, towers
+from recipes.make import Run
+
+_BUT_VISION = (r"(?!vision_model)",)  # the language model is as small as the Q-Former, and learns with it
+_REQUEST = "A short {} description."
+
+
+def _tower(build: Path) -> Any:
+    model = onlooker.Blip2VisionModel(onlooker.Blip2VisionConfig(**tiny.eva()))
+    return towers.DenseLabels(model, whiten=True), towers.Frames(1_000_000), towers.collate
+
+
+def _clip(build: Path) -> Any:
+    model = CLIPVisionModel(onlooker.CLIPVisionConfig(**tiny.clip()))
+    towers.to_clip(onlooker.Blip2VisionModel.from_pretrained(build / "tower/model"), model)
+    return towers.DenseLabels(model), towers.Frames(1_000_000, first=1_000_000), towers.collate
+
+
+def _llama(build: Path) -> Any:
+    model = onlooker.LlamaForCausalLM(onlooker.LlamaConfig(**tiny.llama()))
+    talk = language.Talk(tiny.tokenizer("llama", build / "llama"))
+    return language.Text(model), language.Stories(100_000), talk
+
+
+def _t5(build: Path) -> Any:
+    model = onlooker.T5ForConditionalGeneration(onlooker.T5Config(**tiny.t5()))
+    retelling = language.Retelling(tiny.tokenizer("t5", build / "t5"))
+    return language.Text(model), language.Stories(100_000, stills=True), retelling
+
+
+def _video_llava_projector(build: Path) -> Any:
+    model = onlooker.VideoLlavaForConditionalGeneration(tiny.video_llava())
+    for part in ("model.image_tower", "model.video_tower"):
+        take_part(model, part, build / "clip/model")
+    for part in ("model.language_model", "lm_head"):
+        take_part(model, part, build / "llama/model")
+    rows = conversations.Descriptions("train", 100_000, still_share=1 / 6, first=1_000_000)
+    return VideoLlavaProjector(model), rows, _markers(build / "video-llava-projector")
+
+
+def _video_llava(build: Path) -> Any:
+    model = onlooker.VideoLlavaForConditionalGeneration.from_pretrained(build / "video-llava-projector/model")
+    return VideoLlavaTuning(model), conversations.clips(500_000), _markers(build / "video-llava")
+
+
+def _blip2_stage1(build: Path) -> Any:
+    model = onlooker.Blip2ForImageTextRetrieval(tiny.blip2(None))
+    take_part(model, "vision_model", build / "tower/model")
+    processor = tiny.blip2_processor("matching", build / "blip2-stage1")
+    rows = conversations.Captions("train", 500_000, still_share=1.0)
+    stage = Blip2Pretraining(model, start_token_id=tiny.SPECIAL.index("[DEC]"))
+    return stage, rows, PairCollator(processor)
+
+
+def _blip2(build: Path, qformer: str | None = "blip2-stage1") -> Any:
+    model = onlooker.Blip2ForConditionalGeneration(tiny.blip2(tiny.t5()))
+    take_part(model, "vision_model", build / "tower/model")
+    take_part(model, "language_model", build / "t5/model")
+    for part in ("qformer", "query_tokens") if qformer else ():
+        take_part(model, part, build / f"{qformer}/model")
+    processor = tiny.blip2_processor("t5", build / "blip2")
+    kinds = language.STILL_KINDS
+    rows = conversations.Asked("train", 500_000, still_share=1.0, turns=3, kinds=kinds, first=500_000, request="")
+    collate = Collator(processor, encoder_decoder=True, share_media=True)
+    return Blip2Generative(model), rows, conversations.each(collate)
+
+
+def _instructblip_general(build: Path) -> Any:
+    model = onlooker.InstructBlipVideoForConditionalGeneration(tiny.instructblip())
+    take_part(model, "vision_model", build / "tower/model")
+    take_part(model, "language_model", build / "llama/model")
+    for part in ("qformer", "query_tokens"):
+        take_part(model, part, build / "blip2-stage1/model")
+    rows = conversations.clips(500_000, first=500_000, request=_REQUEST)
+    collate = conversations.general(_prefixes(build / "instructblipvideo-general", packed=True))
+    return InstructionTuning(model, _BUT_VISION), rows, collate
+
+
+def _instructblip(build: Path, *, aware: bool = True) -> Any:
+    model = onlooker.InstructBlipVideoForConditionalGeneration.from_pretrained(
+        build / "instructblipvideo-general/model"
+    )
+    rows = conversations.Asked("train", 500_000, still_share=1 / 6, first=800_000, request=_REQUEST)
+    collate = conversations.each(_prefixes(build / "instructblipvideo"))
+    return InstructionTuning(model, _BUT_VISION), rows, collate if aware else conversations.general(collate)
+
+
+def _prefixes(folder: Path, packed: bool = False) -> Collator:
+    processor = tiny.instructblip_processor(folder)
+    return Collator(processor, encoder_decoder=False, packed=packed, share_media=True, num_frames=tiny.FRAMES)
+
+
+def _markers(folder: Path) -> Collator:
+    return Collator(tiny.video_llava_processor(folder), encoder_decoder=False, num_frames=tiny.FRAMES)
+
+
+RUNS = (
+    Run(
+        "tower",
+        (),
+        _tower,
+        {"steps": 5000, "batch_size": 32, "learning_rate": 3e-3, "min_learning_rate": 1e-5, "warmup": 100},
+    ),
+    Run("clip", ("tower",), _clip, {"steps": 800, "batch_size": 32, "learning_rate": 1e-3, "warmup": 50}),
+    Run(
+        "llama",
+        (),
+        _llama,
+        {"steps": 500, "batch_size": 16, "learning_rate": 3e-3, "min_learning_rate": 1e-4, "warmup": 50},
+    ),
+    Run(
+        "t5",
+        (),
+        _t5,
+        {"steps": 600, "batch_size": 16, "learning_rate": 3e-3, "min_learning_rate": 1e-4, "warmup": 50},
+    ),
+    Run(
+        "video-llava-projector",
+        ("clip", "llama"),
+        _video_llava_projector,
+        {"steps": 300, "batch_size": 16, "learning_rate": 3e-3, "warmup": 20},
+    ),
+    Run(
+        "video-llava",
+        ("video-llava-projector",),
+        _video_llava,
+        {"steps": 3600, "batch_size": 16, "learning_rate": 3e-3, "min_learning_rate": 1e-5, "warmup": 100},
+    ),
+    Run(
+        "blip2-stage1",
+        ("tower",),
+        _blip2_stage1,
+        {"steps": 2000, "batch_size": 64, "learning_rate": 2e-3, "min_learning_rate": 1e-5, "warmup": 100},
+    ),
+    Run(
+        "blip2",
+        ("blip2-stage1", "t5"),
+        _blip2,
+        {"steps": 1500, "batch_size": 32, "learning_rate": 2e-3, "min_learning_rate": 1e-5, "warmup": 50},
+    ),
+    Run(
+        "instructblipvideo-general",
+        ("blip2-stage1", "llama"),
+        _instructblip_general,
+        {"steps": 3000, "batch_size": 16, "learning_rate": 3e-3, "min_learning_rate": 3e-4, "warmup": 100},
+    ),
+    Run(
+        "instructblipvideo",
+        ("instructblipvideo-general",),
+        _instructblip,
+        {"steps": 1500, "batch_size": 6, "learning_rate": 2e-3, "min_learning_rate": 1e-5, "warmup": 100},
+    ),
+)
