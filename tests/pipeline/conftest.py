@@ -48,6 +48,7 @@ def load(folders):
     def give(kind: str) -> Onlooker:
         if kind not in loaded:
             loaded[kind] = Onlooker.from_pretrained(folders[kind], dtype="fp32", device="cpu")
+        loaded[kind].cache.clear()  # each test begins with nothing known
         return loaded[kind]
 
     return give

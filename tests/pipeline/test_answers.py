@@ -131,7 +131,7 @@ def test_an_encoded_image_is_not_run_again(eyes):
         eyes.rank(seen, "Is it raining?", ["yes", "no"])
         eyes.ask(seen, ["a", "b"] * 9, max_new_tokens=1)
         assert len(runs) == 1
-        eyes.ask(picture(9), ["a", "b"] * 9, max_new_tokens=1)  # one image, encoded once for all its questions
+        eyes.ask(picture(10), ["a", "b"] * 9, max_new_tokens=1)  # one image, encoded once for all its questions
         assert len(runs) == 2
     finally:
         handle.remove()

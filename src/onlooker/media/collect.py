@@ -22,6 +22,22 @@ DEFAULT_NUM_FRAMES = 8
 Resize = tuple[int, int] | Callable[[np.ndarray], Any]
 
 
+class Shrink:
+    """As `resize`: a function for pictures of one size, so that a clip of several sizes is treated as without `resize`.
+
+    Args:
+        function: [h, w, 3] -> what is kept of a picture.
+    """
+
+    def __init__(self, function: Callable[[np.ndarray], Any]) -> None:
+        self.size: tuple[int, int] | None = None  # (height, width) of the pictures that came last
+        self._function = function
+
+    def __call__(self, picture: np.ndarray) -> Any:
+        self.size = (picture.shape[0], picture.shape[1])
+        return self._function(picture)
+
+
 @dataclass(frozen=True)
 class Wish:
     """The arguments of one call that say which frames are wanted and in what form."""
@@ -125,7 +141,8 @@ def _look(stretch: Stretch, wish: Wish, wanted: int) -> list[int]:
     if wish.sampling == "scene":
         return scene(stretch, wanted)
     assert wish.score is not None
-    return best(stretch, wanted, wish.score, lambda picture: _resized(picture, wish.resize))
+    shown = None if isinstance(wish.resize, Shrink) else wish.resize  # what shrinks them may not leave pictures
+    return best(stretch, wanted, wish.score, lambda picture: _resized(picture, shown))
 
 
 def _few_enough(numbers: Any, most: int | None) -> list[int]:
@@ -145,7 +162,7 @@ def _read(clip: Clip, numbers: list[int], resize: Resize | None, notes: list[str
     result: np.ndarray | None = None
     first_size: tuple[int, int] | None = None
     for number, picture in clip.read(sorted(places)):
-        if resize is None:
+        if resize is None or isinstance(resize, Shrink):
             first_size = first_size or (picture.shape[0], picture.shape[1])
             picture = _same_size(clip, number, picture, first_size, notes)
         value = np.asarray(_resized(picture, resize))

@@ -55,8 +55,8 @@ class Frames:
     def shape(self) -> tuple[int, ...]:
         return self.pixels.shape
 
-    def to_pil(self) -> list[Image.Image]:
-        """The frames as Pillow images.
+    def pictures(self) -> np.ndarray:
+        """uint8 [F, h, w, 3]: `pixels`, which are that unless something was made of them.
 
         Raises:
             ValueError: a `resize` function made something else than pictures of them.
@@ -65,7 +65,11 @@ class Frames:
             raise ValueError(
                 f"{self.pixels.dtype} of shape {self.pixels.shape} are not RGB pictures; wanted uint8 [F, h, w, 3]"
             )
-        return [Image.fromarray(picture) for picture in self.pixels]
+        return self.pixels
+
+    def to_pil(self) -> list[Image.Image]:
+        """The frames as Pillow images; raises as `pictures`."""
+        return [Image.fromarray(picture) for picture in self.pictures()]
 
     def __repr__(self) -> str:
         times = ", ".join(f"{second:.2f}" for second in self.seconds)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from onlooker.generate.config import GenerationConfig
 from onlooker.generate.loop import generate
 from onlooker.language.choose import begin
+from onlooker.language.protocol import Decoding
 from onlooker.nn.masks import check_covers
 
 #: keywords of generate() that are objects, not settings
@@ -27,6 +29,7 @@ class Prompt:
         ids: [B, T'] as given, what the answer begins with; None when only embeddings were given.
         ids_mask: [B, T'] as given; None attends all.
         decoder_ids: [B, T''] of an encoder-decoder; the start token by default.
+        begin: new tokens at most -> the prompt run, from what is known of it; not where all of it has to be seen.
     """
 
     embeds: Tensor
@@ -34,6 +37,7 @@ class Prompt:
     ids: Tensor | None = None
     ids_mask: Tensor | None = None
     decoder_ids: Tensor | None = None
+    begin: Callable[[int], Decoding] | None = None
 
 
 class Generation:
@@ -69,6 +73,8 @@ class Generation:
 
         def start(max_new_tokens: int, **decoder: Any) -> Any:
             use_cache = True if config.use_cache is None else config.use_cache
+            if prompt.begin is not None and use_cache and not config.is_contrastive:
+                return prompt.begin(max_new_tokens)
             return begin(model, prompt.embeds, prompt.mask, max_new_tokens, use_cache=use_cache, **decoder)
 
         if not self.config.get_text_config().is_encoder_decoder:

@@ -8,10 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from onlooker.pipeline.continuing import Continuation
 from onlooker.pipeline.encoded import Row
 from onlooker.pipeline.prefix import check_room, make_prefix
 from onlooker.pipeline.prompts import PromptWriter
 from onlooker.pipeline.records import Answer, UsedFrames
+from onlooker.pipeline.reusing import Reuse
 
 
 @torch.no_grad()
@@ -23,6 +25,7 @@ def write(
     max_new_tokens: int,
     stop: Sequence[str] = (),
     seed: int | None = None,
+    reuse: Reuse | None = None,
     **options: Any,
 ) -> list[Answer]:
     """Go on from every prompt about its media; one batch.
@@ -30,6 +33,7 @@ def write(
     Args:
         stop: texts that end an answer; they are not part of it.
         seed: of sampling, the same for each row, so that a row does not depend on the others of its batch.
+        reuse: where prompts go on from, and what they leave.
         options: any field of GenerationConfig, and `streamer`, `stopping_criteria`, `logits_processor`.
 
     Raises:
@@ -46,9 +50,12 @@ def write(
         device = prefix.embeds.device
         options["generator"] = [torch.Generator(device).manual_seed(seed) for _ in rows]
     ends = end_tokens(model, options)
+    continuation = Continuation.of(model, writer, rows, prefix, reuse)
     output = model.write(prefix, None, options)
     start = 1 if writer.is_encoder_decoder or prefix.ids is None else prefix.ids.shape[1]
     new = output.sequences[:, start:]
+    if continuation is not None:
+        continuation.keep_turn(new[0].tolist())
     logprobs = _logprobs(output, new)
     cut = "cancelled" if options.get("max_time") is None else "time"
     reason = "length" if new.shape[1] >= max_new_tokens else cut

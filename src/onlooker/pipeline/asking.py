@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
-import torch
-
-from onlooker.errors import OnlookerError
-from onlooker.media import Frames
+from onlooker.media import Frames, iter_windows
+from onlooker.media.ahead import ahead
 from onlooker.pipeline.answering import end_tokens, frames_of, write
 from onlooker.pipeline.encoded import Encoded, Row, is_many
-from onlooker.pipeline.families import encode
-from onlooker.pipeline.media import ClipOptions, Medium
-from onlooker.pipeline.prompts import PromptWriter
+from onlooker.pipeline.looking import Look
+from onlooker.pipeline.media import ClipOptions, is_picture
 from onlooker.pipeline.ranking import rank_candidates
 from onlooker.pipeline.records import Answer, WindowAnswer
+from onlooker.pipeline.seeing import Seer
 from onlooker.pipeline.streaming import stream_answer
 from onlooker.pipeline.windows import answer_windows, is_yes_no, likeliest, merge
 
@@ -26,56 +26,8 @@ MakeRow = Callable[[Encoded, Any], Row]
 OnWindow = Callable[[WindowAnswer, Frames], None]
 
 
-class Asker:
-    """Sees media once each, and answers rows in batches."""
-
-    def __init__(self, model: Any, writer: PromptWriter, batch_size: int) -> None:
-        self.model = model
-        self.batch_size = batch_size
-        self._writer = writer
-        self._token = object()  # what marks media that this one encoded
-
-    # -- media ----------------------------------------------------------------------------------------------------
-
-    def _see(self, media: Sequence[Any], clip: ClipOptions, errors: str = "raise") -> list[Any]:
-        """Encode media, each different object once; those encoded before by the same owner pass through.
-
-        Raises:
-            ValueError: an `Encoded` of another model, or frames asked for of one.
-            FileNotFoundError, MediaError: a medium that cannot be read; with errors="return" it comes back instead.
-        """
-        ready: dict[int, Any] = {}
-        pending: dict[int, Medium] = {}
-
-        def run() -> None:
-            with torch.no_grad():
-                found = encode(
-                    self._writer.family, self.model, self._token, list(pending.values()), batch_size=self.batch_size
-                )
-            ready.update(zip(pending, found))
-            pending.clear()
-
-        for medium in media:
-            if isinstance(medium, Encoded):
-                self._check_encoded(medium, clip)
-                ready[id(medium)] = medium
-            elif id(medium) not in ready and id(medium) not in pending:
-                opened = tried(self._writer.open, errors, medium, clip)
-                if isinstance(opened, Exception):
-                    ready[id(medium)] = opened
-                    continue
-                pending[id(medium)] = opened
-                if len(pending) >= self.batch_size:
-                    run()
-        if pending:
-            run()
-        return [ready[id(medium)] for medium in media]
-
-    def _check_encoded(self, medium: Encoded, clip: ClipOptions) -> None:
-        if medium.owner is not self._token:
-            raise ValueError("this medium was encoded by another model: encode it again with the one that is asked")
-        if clip.are_given:
-            raise ValueError("the frames of an encoded clip are chosen: give num_frames and the like to encode")
+class Asker(Seer):
+    """Answers rows in batches."""
 
     # -- answers --------------------------------------------------------------------------------------------------
 
@@ -99,23 +51,21 @@ class Asker:
             return self._stream(sources, prompts, many, make_row, clip, choices, options)
         answers: list[Any] = []
         size = max(1, self.batch_size // options.get("num_beams", 1))  # each beam is a row of its own
-        for first in range(0, len(sources), size):
-            given = [each for each in sources[first : first + size] if not isinstance(each, Exception)]
-            ready = iter(self._see(given, clip, errors))
-            seen = [each if isinstance(each, Exception) else next(ready) for each in sources[first : first + size]]
-            both = list(zip(seen, prompts[first : first + size]))
-            rows = [make_row(each, text) for each, text in both if isinstance(each, Encoded)]
-            found = iter(self._answer_rows(rows, options, choices))
-            answers += [next(found) if isinstance(each, Encoded) else each for each, _ in both]
+        with closing(self._look_at(sources, clip, errors)) as looks:
+            while chunk := list(islice(looks, size)):
+                both = list(zip(self._encode(chunk), prompts[len(answers) :]))
+                rows = [make_row(each, text) for each, text in both if isinstance(each, Encoded)]
+                found = iter(self._answer_rows(rows, options, choices))
+                answers += [next(found) if isinstance(each, Encoded) else each for each, _ in both]
         return answers if many else answers[0]
 
     def _answer_rows(self, rows: list[Row], options: dict[str, Any], choices: Sequence[str] | None) -> list[Answer]:
         if choices is not None:
             return [self._choose(row, choices) for row in rows]
-        return write(self.model, self._writer, rows, **_settings(options)) if rows else []
+        return write(self.model, self._writer, rows, reuse=self._reuse, **_settings(options)) if rows else []
 
     def _choose(self, row: Row, choices: Sequence[str]) -> Answer:
-        best = rank_candidates(self.model, self._writer, row, choices)[0]
+        best = rank_candidates(self.model, self._writer, row, choices, self._reuse)[0]
         return Answer(best.text, "stop", best.num_tokens, best.logprob, frames_of(row))
 
     def _stream(
@@ -138,12 +88,12 @@ class Asker:
         """Answer a prompt that is written already; an `AnswerStream` with `stream`."""
         settings = _settings(options)
         if not stream:
-            return write(self.model, self._writer, [row], **settings)[0]
+            return write(self.model, self._writer, [row], reuse=self._reuse, **settings)[0]
         if settings.get("num_beams", 1) > 1:
             raise ValueError("stream=True goes without beams: leave out num_beams")
 
         def run(**listening: Any) -> Answer:
-            return write(self.model, self._writer, [row], **listening, **settings)[0]
+            return write(self.model, self._writer, [row], reuse=self._reuse, **listening, **settings)[0]
 
         ends = end_tokens(self.model, settings)
         return stream_answer(run, self._writer.tokenizer, ends, settings["stop"])
@@ -165,22 +115,32 @@ class Asker:
             raise ValueError("windows are of videos, which are read window by window: give a file, and a family for it")
         if options.get("stream"):
             raise ValueError("stream=True goes without windows: follow them with on_window")
+        if is_picture(source, clip):  # among videos: it has no windows
+            return self._answer(source, question, make_row, clip, "raise", options, choices)
         if choices is None and is_yes_no(question):
             choices = self._writer.family.yes_no
 
-        def answer(frames: Frames) -> Answer:
-            rows = [make_row(self._see([frames], ClipOptions())[0], question)]
-            return self._answer_rows(rows, options, choices)[0]
+        def answer(look: Look) -> Answer:
+            return self._answer_rows([make_row(self._encode([look])[0], question)], options, choices)[0]
 
         found = []
-        for window, frames in answer_windows(source, seconds, answer, **self._writer.clip_arguments(clip)):
-            found.append(window)
-            if on_window is not None:
-                on_window(window, frames)
+        with closing(ahead(self._windows(source, seconds, clip, is_shown=on_window is not None))) as windows:
+            for window, frames in answer_windows(windows, answer):
+                found.append(window)
+                if on_window is not None:
+                    on_window(window, frames)
         if choices is not None:
             return likeliest(found)
         merged = merge(question, found, lambda text: self._answer_text(text, options), self._fits(options))
         return merged if len(found) == 1 else replace(merged, frames=None)
+
+    def _windows(
+        self, source: Any, seconds: float, clip: ClipOptions, *, is_shown: bool
+    ) -> Iterator[tuple[Frames, Look]]:
+        """Frames of each window and what the model looks at; the frames in full size where they are shown."""
+        shrink = None if is_shown else self._looker.shrink()
+        for frames in iter_windows(source, seconds, resize=shrink, **self._writer.clip_arguments(clip)):
+            yield frames, self._see_in_passing(frames, shrink)
 
     def _answer_text(self, text: str, options: dict[str, Any]) -> Answer:
         """What the language model alone says to a text."""
@@ -214,16 +174,6 @@ def pairs(media: Any, texts: Any) -> tuple[list[Any], list[Any], bool]:
         list(texts) if is_many(texts) else [texts] * count,
         True,
     )
-
-
-def tried(work: Callable[..., Any], errors: str, source: Any, *arguments: Any) -> Any:
-    """What the work gives, or with errors="return" the error of a medium that cannot be read."""
-    try:
-        return work(source, *arguments)
-    except (OnlookerError, OSError) as error:
-        if errors == "raise":
-            raise
-        return error
 
 
 def _settings(options: dict[str, Any]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from onlooker.pipeline.encoded import Encoded, Row, is_many
+from onlooker.pipeline.encoded import Encoded, Row, Thread, is_many
 from onlooker.pipeline.records import Answer, AnswerStream
 
 if TYPE_CHECKING:
@@ -36,6 +36,7 @@ class Chat:
         self._open: AnswerStream | None = None
         self._turns: list[tuple[list[Encoded], str, Answer]] = []
         self._waiting: list[Encoded] = []
+        self._thread = Thread()
         if media is not None:
             self.show(media)
 
@@ -93,7 +94,8 @@ class Chat:
             self.show(media)
         waiting = list(self._waiting)
         seen = [each for turn, _, _ in self._turns for each in turn] + waiting
-        row = Row(tuple(seen), self._onlooker.chat_text([*self.messages, _user(waiting, question)]), question)
+        text = self._onlooker.chat_text([*self.messages, _user(waiting, question)])
+        row = Row(tuple(seen), text, question, self._thread)
 
         def keep(answer: Answer) -> None:
             self._turns.append((waiting, question, answer))
@@ -114,7 +116,7 @@ class Chat:
     def reset(self) -> None:
         """Forget everything that was shown and said."""
         self._finish()
-        self._turns, self._waiting = [], []
+        self._turns, self._waiting, self._thread = [], [], Thread()
 
     def _finish(self) -> None:
         """Wait for an answer that is still being written: it is part of the conversation."""

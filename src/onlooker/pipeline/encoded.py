@@ -7,9 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from onlooker.media import Frames
-from onlooker.pipeline.media import Medium, kind_of
 from onlooker.pipeline.records import UsedFrames
+from onlooker.reuse.prefixes import Items
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +22,7 @@ class Encoded:
         kind: "image" or "video".
         num_tokens: places that it takes in a prompt.
         frames: those of a clip that were looked at; None for a picture.
+        digest: what it is, by content; empty for what is seen in passing, of which nothing is kept.
     """
 
     features: Tensor
@@ -31,17 +31,19 @@ class Encoded:
     kind: str
     num_tokens: int
     frames: UsedFrames | None = None
-
-    @classmethod
-    def of(cls, medium: Medium, features: Tensor, num_tokens: int, owner: object) -> Encoded:
-        height, width = medium.shape[-3:-1]
-        frames = UsedFrames.of(medium) if isinstance(medium, Frames) else None
-        return cls(features, (width, height), owner, kind_of(medium), num_tokens, frames)
+    digest: str = ""
 
     def __repr__(self) -> str:
         width, height = self.image_size
         frames = "" if self.frames is None else f"{len(self.frames.indices)} frames of "
         return f"Encoded({frames}{width}x{height} pixels -> {list(self.features.shape)} {self.features.dtype})"
+
+
+@dataclass
+class Thread:
+    """What is kept of a conversation so far, for its next turn to go on from: all that was run of the last one."""
+
+    items: Items = ()
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,13 @@ class Row:
         media: in the order of their places in the text.
         text: the prompt.
         instruction: what a Q-Former that reads is told.
+        thread: of a conversation, which goes on from this prompt and its answer.
     """
 
     media: tuple[Encoded, ...]
     text: str
     instruction: str = ""
+    thread: Thread | None = None
 
 
 def is_many(value: Any) -> bool:

@@ -7,13 +7,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from onlooker.config import Config
 from onlooker.media import Frames
-from onlooker.pipeline.encoded import Encoded, Row
+from onlooker.pipeline.encoded import Row
 from onlooker.pipeline.media import IMAGE, VIDEO, Medium
+
+# The channel axis of an array one or three pixels high would be a guess.
+_ARRAYS: dict[str, Any] = {"input_data_format": "channels_last", "return_tensors": "np"}
 
 
 class Family:
@@ -79,11 +81,19 @@ class Family:
     def pixel_name(self, kind: str) -> str:
         return "pixel_values"
 
-    def pixels(self, media: Sequence[Medium]) -> list[np.ndarray]:
-        """Pixel values of each: [3, h, w] of a picture, [F, 3, h, w] of a clip."""
-        # As Pillow images: the channel axis of an array one or three pixels high would be a guess.
-        pictures = [Image.fromarray(np.asarray(medium)) for medium in media]
-        return list(self.processor.image_processor(pictures, return_tensors="np")["pixel_values"])
+    def pixels(self, medium: Medium) -> np.ndarray:
+        """Pixel values: [3, h, w] of a picture ([1, 3, h, w] of one that is a clip to the model), [F, 3, h, w]."""
+        if isinstance(medium, Frames):
+            return self.clip_pixels(medium.pictures())
+        return self.picture_pixels(medium)
+
+    def picture_pixels(self, picture: np.ndarray) -> np.ndarray:
+        """Of uint8 [h, w, 3]."""
+        return self.processor.image_processor(picture, **_ARRAYS)["pixel_values"][0]
+
+    def clip_pixels(self, frames: np.ndarray) -> np.ndarray:
+        """Of uint8 [F, h, w, 3], each frame by itself, so that they may come one by one."""
+        raise NotImplementedError
 
     def count(self, kind: str, pixel_shape: Sequence[int]) -> int:
         """Visual tokens of a picture or a clip."""
@@ -127,15 +137,13 @@ class InstructBlip(Family):
     def caption_text(self, prompt: str | None, kinds: Sequence[str]) -> str:
         return self.caption_request.format(kinds[-1]) if prompt is None else prompt
 
-    def pixels(self, media: Sequence[Medium]) -> list[np.ndarray]:
-        found = []
-        for medium in media:
-            # Pictures and clips each with the resize of the published processor of their kind.
-            is_clip = isinstance(medium, Frames)
-            frames = medium.to_pil() if isinstance(medium, Frames) else [Image.fromarray(medium)]
-            options = {} if is_clip else {"resize_with": "pillow"}
-            found.append(self.processor.image_processor([frames], return_tensors="np", **options)["pixel_values"][0])
-        return found
+    # Pictures and clips each with the resize of the published processor of their kind.
+
+    def picture_pixels(self, picture: np.ndarray) -> np.ndarray:
+        return self.processor.image_processor(picture[None], resize_with="pillow", **_ARRAYS)["pixel_values"][0]
+
+    def clip_pixels(self, frames: np.ndarray) -> np.ndarray:
+        return self.processor.image_processor(frames, **_ARRAYS)["pixel_values"][0]
 
     def count(self, kind: str, pixel_shape: Sequence[int]) -> int:
         return pixel_shape[0] * self.config.num_query_tokens
@@ -215,15 +223,11 @@ class VideoLlava(Family):
     def pixel_name(self, kind: str) -> str:
         return f"pixel_values_{kind}s"
 
-    def pixels(self, media: Sequence[Medium]) -> list[np.ndarray]:
-        return [self._pixels(medium) for medium in media]
+    def picture_pixels(self, picture: np.ndarray) -> np.ndarray:
+        return self.processor.image_processor(picture, **_ARRAYS)["pixel_values_images"][0]
 
-    def _pixels(self, medium: Medium) -> np.ndarray:
-        if isinstance(medium, Frames):
-            frames = medium.to_pil()
-            return self.processor.video_processor([frames], return_tensors="np")["pixel_values_videos"][0]
-        picture = Image.fromarray(medium)
-        return self.processor.image_processor([picture], return_tensors="np")["pixel_values_images"][0]
+    def clip_pixels(self, frames: np.ndarray) -> np.ndarray:
+        return self.processor.video_processor(frames, **_ARRAYS)["pixel_values_videos"][0]
 
     def count(self, kind: str, pixel_shape: Sequence[int]) -> int:
         size = self.config.vision_config.patch_size
@@ -260,31 +264,3 @@ def family_of(processor: Any, config: Config, *, is_matching: bool) -> Family:
     if config.model_type not in _FAMILIES:
         raise ValueError(f"model_type is {config.model_type!r}; this pipeline knows {', '.join(_FAMILIES)}")
     return (Matching if is_matching else _FAMILIES[config.model_type])(processor, config)
-
-
-def encode(family: Family, model: Any, owner: object, media: Sequence[Medium], *, batch_size: int) -> list[Encoded]:
-    """Run the vision part over media, about `batch_size` pictures or frames at once."""
-    values = [torch.from_numpy(np.ascontiguousarray(each)) for each in family.pixels(media)]
-    kinds = [VIDEO if isinstance(medium, Frames) else IMAGE for medium in media]
-    features: dict[int, Tensor] = {}
-    for kind in (IMAGE, VIDEO):
-        for chunk in _chunks([number for number, each in enumerate(kinds) if each == kind], values, batch_size):
-            features |= zip(chunk, family.see(model, [values[number].to(model.device) for number in chunk], kind))
-    return [
-        Encoded.of(medium, features[number], family.count(kinds[number], values[number].shape), owner)
-        for number, medium in enumerate(media)
-    ]
-
-
-def _chunks(numbers: Sequence[int], values: Sequence[Tensor], most: int) -> list[list[int]]:
-    """Media of one kind in groups of at most `most` frames; a clip of more is a group of its own."""
-    groups: list[list[int]] = []
-    room = 0
-    for number in numbers:
-        frames = len(values[number]) if values[number].dim() == 4 else 1
-        if not groups or frames > room:
-            groups.append([])
-            room = most
-        groups[-1].append(number)
-        room -= frames
-    return groups

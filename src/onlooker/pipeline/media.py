@@ -76,7 +76,11 @@ def kind_of(medium: Medium) -> str:
 
 
 def open_medium(
-    source: Any, load_clip: Callable[[Any], Frames] | None, family: str, options: ClipOptions | None = None
+    source: Any,
+    load_clip: Callable[[Any], Frames] | None,
+    family: str,
+    options: ClipOptions | None = None,
+    found: Source | None = None,
 ) -> Medium:
     """Read a picture or a clip.
 
@@ -87,6 +91,7 @@ def open_medium(
             is its first frame.
         family: what messages call the family.
         options: for the limits of pictures; those of clips are `load_clip`'s.
+        found: what `find_file` gave for the source.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -102,12 +107,49 @@ def open_medium(
         return options.picture(source)
     if isinstance(source, (str, os.PathLike)) and load_clip and os.path.isdir(source):
         return load_clip(source)
-    return _open_file(source, load_clip, family, options)
+    return _open_file(source, found or _find(source, options), load_clip, family, options)
 
 
-def _open_file(source: Any, load_clip: Callable[[Any], Frames] | None, family: str, options: ClipOptions) -> Medium:
+def find_file(source: Any, options: ClipOptions) -> Source | None:
+    """Where the bytes of a medium are, fetched where they have to be; None for what is no file, or a folder of them.
+
+    Raises:
+        FileNotFoundError, MediaError: as `open_medium`.
+    """
+    if isinstance(source, (str, os.PathLike)):
+        return None if os.path.isdir(source) else _find(source, options)
+    is_file = isinstance(source, (bytes, bytearray, memoryview)) or hasattr(source, "read")
+    return _find(source, options) if is_file else None
+
+
+def is_picture(source: Any, options: ClipOptions) -> bool:
+    """Whether this is a still picture: by its kind, or by its content; formats without a signature are not known.
+
+    Raises:
+        FileNotFoundError, MediaError: as `open_medium`.
+    """
+    if isinstance(source, Image.Image) or (hasattr(source, "ndim") and not isinstance(source, Frames)):
+        return isinstance(source, Image.Image) or source.ndim < 4
+    found = find_file(source, options) if _can_be_read_again(source) else None
+    if found is None:
+        return False
+    with found.open() as file:
+        head = file.read(16)
+    return looks_like_image(head) and not _moves(found, head)
+
+
+def _can_be_read_again(source: Any) -> bool:
+    return not hasattr(source, "read")
+
+
+def _find(source: Any, options: ClipOptions) -> Source:
     most = (options.limits or VideoLimits()).max_bytes
-    found = find_source(source, max_bytes=2**62 if most is None else most)
+    return find_source(source, max_bytes=2**62 if most is None else most)
+
+
+def _open_file(
+    source: Any, found: Source, load_clip: Callable[[Any], Frames] | None, family: str, options: ClipOptions
+) -> Medium:
     with found.open() as file:
         head = file.read(16)
     again: Any = source if found.path is not None else _Named(found)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from onlooker.media import VideoLimits
 from onlooker.media.scene import Score
-from onlooker.pipeline.asking import Asker, OnWindow, pairs, tried
+from onlooker.pipeline.asking import Asker, OnWindow, pairs
 from onlooker.pipeline.chat import Chat
 from onlooker.pipeline.encoded import Encoded, Row, is_many
 from onlooker.pipeline.loading import check_kind, describe, is_matching, read_model, read_processor
@@ -17,6 +17,8 @@ from onlooker.pipeline.media import ClipOptions, Medium
 from onlooker.pipeline.prompts import Prompt, PromptWriter
 from onlooker.pipeline.ranking import rank_candidates
 from onlooker.pipeline.records import Match
+from onlooker.pipeline.seeing import tried
+from onlooker.reuse.cache import Cache, default_budget
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -43,14 +45,26 @@ class Onlooker(Asker):
         batch_size: pictures, frames or prompts that go through the model at once.
         name: what to call the checkpoint in messages.
         description: a line on what was loaded and how.
+        cache: what keeps media and prompts for the next question about them; one of its own in memory when not given,
+            of `default_budget` bytes. `Cache(0)` keeps nothing; `Cache(folder=...)` keeps on disk, too; one cache may
+            serve several pipelines.
     """
 
     def __init__(
-        self, model: Any, processor: Any, *, batch_size: int = 8, name: str = "", description: str = ""
+        self,
+        model: Any,
+        processor: Any,
+        *,
+        batch_size: int = 8,
+        name: str = "",
+        description: str = "",
+        cache: Cache | None = None,
     ) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size is {batch_size}; it must be 1 or more")
-        super().__init__(model, PromptWriter(processor, model.config, is_matching=is_matching(model)), batch_size)
+        writer = PromptWriter(processor, model.config, is_matching=is_matching(model))
+        kept = Cache(default_budget(model.device)) if cache is None else cache
+        super().__init__(model, writer, batch_size, kept, name)
         self.processor = processor
         self.description = description
         self._name = name or f"this {type(model).__name__}"
@@ -65,6 +79,7 @@ class Onlooker(Asker):
         device_map: Any = None,
         quantization_config: Any = None,
         batch_size: int = 8,
+        cache: Cache | None = None,
         progress: Callable[[int, int], None] | None = None,
         **options: Any,
     ) -> Self:
@@ -76,6 +91,7 @@ class Onlooker(Asker):
                 stored, or a torch dtype. What came of it stands in `description`.
             device: CUDA where there is one, else the CPU.
             device_map: in place of `device`: "auto", or a device for each part.
+            cache: what keeps media and prompts for the next question about them.
             progress: called with (bytes read, bytes in total).
             options: hub options (revision, cache_dir, local_files_only, token), those of the model's from_pretrained,
                 and adapter: folder or hub name of a LoRA adapter in peft's format, merged into the weights (beside
@@ -91,7 +107,9 @@ class Onlooker(Asker):
         model = read_model(name_or_path, config, dtype=dtype, device=device, device_map=device_map, **options)
         description = describe(name_or_path, model, config, dtype)
         _LOG.info("loaded %s", description)
-        return cls(model, processor, batch_size=batch_size, name=str(name_or_path), description=description)
+        return cls(
+            model, processor, batch_size=batch_size, name=str(name_or_path), description=description, cache=cache
+        )
 
     # -- words ----------------------------------------------------------------------------------------------------
 
@@ -217,7 +235,7 @@ class Onlooker(Asker):
         for source, text in zip(sources, questions):
             (seen,) = self._see([source], ClipOptions() if isinstance(source, Encoded) else chosen)
             row = Row((seen,), self._writer.question(text, (seen.kind,), template), text)
-            results.append(rank_candidates(self.model, self._writer, row, candidates))
+            results.append(rank_candidates(self.model, self._writer, row, candidates, self._reuse))
         return results if many else results[0]
 
     def match(self, image: Any, texts: Any) -> Any:
@@ -275,8 +293,9 @@ class Onlooker(Asker):
     ) -> Any:
         """Run the vision part of the model once; the result is taken wherever a medium is.
 
-        BLIP-2 and Video-LLaVA keep the visual tokens; InstructBLIP, whose Q-Former reads the question, keeps what its
-        vision tower gave.
+        BLIP-2 and Video-LLaVA keep the visual tokens, and from the first question on what their language model made of
+        them, where it is OPT or LLaMA; InstructBLIP, whose Q-Former reads the question, keeps what its vision tower
+        gave.
 
         Returns:
             An `Encoded`, or a list of them for a list.

@@ -71,6 +71,8 @@ def left_padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Te
 def start(model: Any, prefix: ModelPrompt, max_new_tokens: int) -> Decoding:
     """Run the prefix once; what comes back can be continued in any number of ways."""
     check_room(model, prefix, max_new_tokens)
+    if prefix.begin is not None:
+        return prefix.begin(max_new_tokens)
     options = {}
     if model.config.get_text_config().is_encoder_decoder:
         token = model._decoder_start_token_id(model.generation_config)

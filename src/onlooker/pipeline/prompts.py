@@ -10,6 +10,8 @@ from typing import Any
 
 from onlooker.config import Config
 from onlooker.media import Frames, load_video
+from onlooker.media.collect import Shrink
+from onlooker.media.source import Source
 from onlooker.pipeline.encoded import Encoded
 from onlooker.pipeline.families import family_of
 from onlooker.pipeline.loading import check_kind, compares, read_processor
@@ -122,16 +124,28 @@ class PromptWriter:
 
     # -- media ----------------------------------------------------------------------------------------------------
 
-    def open(self, source: Any, clip: ClipOptions | None = None) -> Medium:
-        """Read a picture or the frames of a clip (see `Onlooker.load`)."""
+    def open(
+        self,
+        source: Any,
+        clip: ClipOptions | None = None,
+        *,
+        shrink: Shrink | None = None,
+        found: Source | None = None,
+    ) -> Medium:
+        """Read a picture or the frames of a clip (see `Onlooker.load`).
+
+        Args:
+            shrink: what is kept of each frame that is read.
+            found: what `find_file` gave for the source.
+        """
         clip = clip or ClipOptions()
         if not self.family.takes_video:
-            return open_medium(source, None, self.family.name, clip)
+            return open_medium(source, None, self.family.name, clip, found)
 
         def load_clip(found: Any) -> Frames:
-            return load_video(found, **self.clip_arguments(clip))
+            return load_video(found, resize=shrink, **self.clip_arguments(clip))
 
-        return open_medium(source, load_clip, self.family.name, clip)
+        return open_medium(source, load_clip, self.family.name, clip, found)
 
     def clip_arguments(self, clip: ClipOptions) -> dict[str, Any]:
         """The arguments of `load_video` that were asked for, or that the family was trained with."""
@@ -204,7 +218,7 @@ class PromptWriter:
     def show(self, medium: Medium, text: str, instruction: str | None = None) -> Prompt:
         """The prompt of one picture or clip, as `open` gives them, and one text."""
         family, kind = self.family, kind_of(medium)
-        pixels = family.pixels([medium])[0]
+        pixels = family.pixels(medium)
         count = family.count(kind, pixels.shape)
         input_ids = family.ids(text, [(kind, count)])
         placeholders = sum(token == family.placeholders[kind] for token in input_ids) if count else 0

@@ -10,20 +10,27 @@ from torch import Tensor
 
 from onlooker.language.protocol import Decoding
 from onlooker.pipeline.answering import end_tokens
+from onlooker.pipeline.continuing import Continuation
 from onlooker.pipeline.encoded import Row
 from onlooker.pipeline.prefix import make_prefix, start
 from onlooker.pipeline.prompts import PromptWriter
 from onlooker.pipeline.records import Ranked, softmax
+from onlooker.pipeline.reusing import Reuse
 
 CANDIDATES_AT_ONCE = 128  # each holds a copy of the prefix' keys and values
 
 
 @torch.no_grad()
-def rank_candidates(model: Any, writer: PromptWriter, row: Row, candidates: Sequence[str]) -> list[Ranked]:
+def rank_candidates(
+    model: Any, writer: PromptWriter, row: Row, candidates: Sequence[str], reuse: Reuse | None = None
+) -> list[Ranked]:
     """The candidates from the likeliest to the least likely.
 
     The score is the whole answer's, its end token included: without it a candidate could never be less likely than
     one that it begins.
+
+    Args:
+        reuse: where the prompt goes on from, and what it leaves.
 
     Raises:
         ValueError: no candidates, one that is twice there, or one without a token.
@@ -36,6 +43,7 @@ def rank_candidates(model: Any, writer: PromptWriter, row: Row, candidates: Sequ
         raise ValueError(f"candidate {empty[0]!r} has no tokens: there is nothing to score")
     rows = [ids if end is None else [*ids, end] for ids in rows]
     prefix = make_prefix(model, writer, [row])
+    Continuation.of(model, writer, [row], prefix, reuse)
     scores: list[float] = []
     for first in range(0, len(rows), CANDIDATES_AT_ONCE):
         chunk = rows[first : first + CANDIDATES_AT_ONCE]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
 
-from onlooker.media import Frames, iter_windows
+from onlooker.media import Frames
+from onlooker.pipeline.looking import Look
 from onlooker.pipeline.records import Answer, WindowAnswer
 
 _AUXILIARIES = (
@@ -29,11 +29,12 @@ def is_yes_no(question: str) -> bool:
 
 
 def answer_windows(
-    source: Any, seconds: float, answer: Callable[[Frames], Answer], **clip: Any
+    windows: Iterable[tuple[Frames, Look]], answer: Callable[[Look], Answer]
 ) -> Iterator[tuple[WindowAnswer, Frames]]:
-    """Answer about one window after the other; frames of one window are in memory at a time."""
-    for frames in iter_windows(source, seconds, **clip):
-        yield WindowAnswer(frames.start or 0.0, frames.end or 0.0, answer(frames)), frames
+    """Answer about one window after the other."""
+    for frames, look in windows:
+        yield WindowAnswer(frames.start or 0.0, frames.end or 0.0, answer(look)), frames
+        del frames, look  # else they would live until the next ones are there
 
 
 def likeliest(windows: Sequence[WindowAnswer]) -> Answer:

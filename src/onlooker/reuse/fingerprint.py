@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import threading
 from collections.abc import Iterable
 from typing import Any, BinaryIO
 
@@ -32,7 +33,7 @@ def digest_file(file: BinaryIO) -> str:
 def digest_values(values: np.ndarray, *about: Any) -> str:
     """Of an array's values, shape and dtype, and of a few words."""
     found = hashlib.sha256(digest(values.shape, str(values.dtype), *about).encode())
-    found.update(memoryview(np.ascontiguousarray(values)).cast("B"))
+    found.update(np.ascontiguousarray(values).data.cast("B"))
     return found.hexdigest()
 
 
@@ -52,27 +53,36 @@ class ModelIdentity:
         self._stamp: tuple[Any, ...] | None = None
         self._writes = -1
         self._found = ""
+        self._lock = threading.Lock()
 
     def of(self, model: nn.Module) -> str:
-        stamp = tuple((id(each), _version(each), each.dtype) for _, each in _weights(model))
-        if stamp != self._stamp:
-            self._stamp = stamp
-            self._writes += 1
-            config = model.config.to_dict() if hasattr(model, "config") else {}  # type: ignore[operator]
-            weights = hashlib.sha256()
-            for name, each in _weights(model):
-                weights.update(digest(name, str(each.dtype), tuple(each.shape)).encode())
-                weights.update(_sample(each))
-            self._found = digest(type(model).__name__, config, self._about, self._writes, weights.hexdigest())
-        return self._found
+        stamp = tuple(_stamp(each) for _, each in _weights(model))
+        with self._lock:
+            if stamp != self._stamp:
+                self._stamp = stamp
+                self._writes += 1
+                self._found = self._name(model)
+            return self._found
+
+    def _name(self, model: nn.Module) -> str:
+        config: Any = getattr(model, "config", None)
+        weights = hashlib.sha256()
+        for name, each in _weights(model):
+            weights.update(digest(name, str(each.dtype), tuple(each.shape)).encode())
+            weights.update(_sample(each))
+        settings = {} if config is None else config.to_dict()
+        return digest(type(model).__name__, settings, self._about, self._writes, weights.hexdigest())
 
 
 def _weights(model: nn.Module) -> Iterable[tuple[str, Tensor]]:
     return itertools.chain(model.named_parameters(), model.named_buffers())
 
 
-def _version(tensor: Tensor) -> int:
-    return 0 if tensor.is_inference() else tensor._version
+def _stamp(tensor: Tensor) -> tuple[Any, ...]:
+    """Changes with every write. What lies elsewhere is fetched under new objects for each use: they tell nothing."""
+    if tensor.is_meta:
+        return (tensor.shape, tensor.dtype)
+    return (id(tensor), 0 if tensor.is_inference() else tensor._version, tensor.dtype)
 
 
 def _sample(tensor: Tensor) -> bytes:

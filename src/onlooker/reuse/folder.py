@@ -134,7 +134,7 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
         tensor = tensors[key]
         found = zlib.crc32(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode(), found)
         if tensor.numel():
-            found = zlib.crc32(tensor.contiguous().reshape(-1).view(torch.uint8).numpy(), found)
+            found = zlib.crc32(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().data, found)
     return f"{found:08x}"
 
 

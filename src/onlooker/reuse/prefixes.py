@@ -84,6 +84,15 @@ class Prefixes:
         for shorter in self._remember(root, tuple(items)):
             self._cache.drop(KIND, _key(model, shorter))
 
+    def give_up(self, model: str, items: Items, newer: Items) -> None:
+        """Forget a beginning that something newer takes the place of, though it does not begin with it."""
+        root = self._root(model, items)
+        if root is None or tuple(items) == tuple(newer):
+            return
+        with self._lock:
+            self._known[root] = [row for row in self._known.get(root, ()) if row != tuple(items)]
+        self._cache.drop(KIND, _key(model, items))
+
     def knows(self, model: str, items: Items) -> bool:
         """Whether memory holds something that begins with these items."""
         root = self._root(model, items)
