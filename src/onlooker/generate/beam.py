@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,10 +10,7 @@ from torch import Tensor
 from onlooker.generate.choose import best
 from onlooker.generate.config import GenerationConfig
 from onlooker.generate.output import GenerateOutput
-from onlooker.generate.plan import Plan
-
-if TYPE_CHECKING:
-    from onlooker.language.protocol import Decoding
+from onlooker.generate.plan import Move, Plan, Search
 
 # Finite, so that sums with it stay ordered; far below any sum of log-probabilities.
 _NOWHERE = -1.0e9
@@ -111,10 +107,11 @@ class _Beams:
         return 1.0 if self.config.length_penalty is None else self.config.length_penalty
 
 
-def search(decoding: Decoding, prompts: Tensor, config: GenerationConfig, plan: Plan) -> Tensor | GenerateOutput:
+def search(logits: Tensor, prompts: Tensor, config: GenerationConfig, plan: Plan) -> Search:
     """Look for the num_return_sequences best continuations of each prompt.
 
     Args:
+        logits: [B * n, V] behind the prompts.
         prompts: [B * n, T] every prompt n times.
 
     Returns:
@@ -123,9 +120,7 @@ def search(decoding: Decoding, prompts: Tensor, config: GenerationConfig, plan: 
     n = config.num_beams
     batch, on_host = len(prompts) // n, prompts.device.type == "cpu"
     same = torch.arange(len(prompts), device=prompts.device)
-    decoding.select(same.div(n, rounding_mode="floor"))
     beams = _Beams.start(config, plan, batch, prompts.device)
-    logits = decoding.logits
     for step in range(plan.max_new):
         plan.recorder.keep_logits(logits)
         log_probs = logits.float().log_softmax(-1)
@@ -143,9 +138,8 @@ def search(decoding: Decoding, prompts: Tensor, config: GenerationConfig, plan: 
         if (step + 1) % plan.poll == 0 and bool(beams.closed.all() | hits.all()):
             break
         rows = beams.trail[:, :, 1, step].flatten()
-        if not (on_host and torch.equal(rows, same)):
-            decoding.select(rows)
-        logits = decoding.step(beams.trail[:, :, 0, step].flatten())
+        stays = on_host and torch.equal(rows, same)
+        logits = yield Move(beams.trail[:, :, 0, step].flatten(), None if stays else rows)
     return _output(prompts, beams, config, plan)
 
 

@@ -23,6 +23,8 @@ class GenerationOptions:
     length_penalty: float | None = 1.0
     penalty_alpha: float | None = None  # contrastive search, together with top_k
     use_cache: bool = True
+    prompt_lookup_num_tokens: int | None = None  # tokens of the prompt or the answer to try at once
+    max_matching_ngram_size: int | None = None  # tokens that have to be there again for it; 2 when not given
     # sampling
     temperature: float | None = 1.0
     top_k: int | None = 50
@@ -63,7 +65,6 @@ class GenerationOptions:
     constraints: Any = None
     force_words_ids: Any = None
     dola_layers: Any = None
-    prompt_lookup_num_tokens: int | None = None
     token_healing: bool = False
     watermarking_config: Any = None
     cache_implementation: str | None = None

@@ -9,7 +9,10 @@ from onlooker.generate.options import DEFAULTS, GenerationOptions
 
 _logger = logging.getLogger(__name__)
 
-_POSITIVE_INTS = ("max_new_tokens", "num_beams", "num_return_sequences")
+_POSITIVE_INTS = (
+    *("max_new_tokens", "num_beams", "num_return_sequences"),
+    *("prompt_lookup_num_tokens", "max_matching_ngram_size"),
+)
 _COUNTS = ("min_new_tokens", "min_length", "no_repeat_ngram_size", "top_k")
 _FRACTIONS = ("min_p", "epsilon_cutoff", "eta_cutoff")  # 0 included
 _SAMPLING = ("temperature", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff")
@@ -23,7 +26,6 @@ _REFUSED: dict[str, str] = {
     "constraints": "use a logits_processor",
     "force_words_ids": "use a logits_processor",
     "dola_layers": "leave it out",
-    "prompt_lookup_num_tokens": "leave it out",
     "token_healing": "leave it out",
     "watermarking_config": "use a logits_processor",
     "output_attentions": "call the model with output_attentions=True on the returned ids",
@@ -110,6 +112,9 @@ def _check_modes(config: GenerationOptions) -> None:
             f"num_return_sequences {config.num_return_sequences} without sampling or beams would be "
             f"copies of one answer; give do_sample=True or num_beams"
         )
+    if config.prompt_lookup_num_tokens and (config.num_beams > 1 or config.penalty_alpha):
+        given = f"num_beams={config.num_beams}" if config.num_beams > 1 else f"penalty_alpha={config.penalty_alpha}"
+        raise ValueError(f"prompt_lookup_num_tokens is for greedy search and sampling, and {given} for another way")
     if config.penalty_alpha:
         other = "num_beams" if config.num_beams > 1 else "do_sample" if config.do_sample else None
         if other:

@@ -91,7 +91,8 @@ class Generation:
         def start_decoder(max_new_tokens: int) -> Any:
             return start(max_new_tokens, decoder_input_ids=decoder_ids, decoder_attention_mask=decoder_mask)
 
-        return generate(start_decoder, decoder_ids, config, prompt_mask=decoder_mask, **objects)
+        look_in = None if prompt.ids is None else torch.cat([prompt.ids, decoder_ids], dim=1)
+        return generate(start_decoder, decoder_ids, config, prompt_mask=decoder_mask, lookup_ids=look_in, **objects)
 
     def _language_model(self) -> nn.Module:
         raise NotImplementedError
