@@ -1,10 +1,11 @@
-# One command each on a fresh machine: `make demo`, `make test`, `make check`, `make bench`.
+# One command each on a fresh machine: `make demo`, `make test`, `make check`, `make bench`, `make prove`.
 PYTHON ?= python3
 VENV ?= .venv
 BENCH_VENV ?= .venv-bench
 WORKERS ?= auto
 TESTS ?= tests
 PYTEST_ARGS ?=
+PROVE_ARGS ?=
 
 BIN := $(VENV)/bin
 # Constraints always: a torch newer than the pinned one brings gigabytes of other packages.
@@ -14,7 +15,7 @@ ORACLE = -m pip install --quiet --disable-pip-version-check --no-deps --upgrade 
 # One thread per test process, and no test may reach for the network.
 QUIET := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench prove clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -24,6 +25,7 @@ help:
 	@echo "make check   ruff, the type checker, and the import-direction test"
 	@echo "make format  let ruff format and fix"
 	@echo "make bench   measure against the newest transformers, in an environment of its own"
+	@echo "make prove   measure the checkpoints inside the package on data that no training has seen (build/proof.md)"
 
 demo: $(VENV)/.base
 	@$(QUIET) $(BIN)/python -m examples.demo
@@ -43,6 +45,10 @@ format: $(VENV)/.dev
 
 bench: $(BENCH_VENV)/.bench
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BENCH_VENV)/bin/python $$file || exit 1; done
+
+# PROVE_ARGS='--checks qa,captions --scale 0.1' for a quick look at some of it.
+prove: $(VENV)/.test
+	$(QUIET) $(BIN)/python -m recipes.evaluate $(PROVE_ARGS)
 
 clean:
 	rm -rf $(VENV) $(BENCH_VENV) .mypy_cache .pytest_cache .ruff_cache dist build
