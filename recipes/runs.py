@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from recipes.make import Run
 
 _BUT_VISION = (r"(?!vision_model)",)  # the language model is as small as the Q-Former, and learns with it
 _REQUEST = "A short {} description."
+_BLIP2_SETTINGS = {"steps": 1500, "batch_size": 32, "learning_rate": 2e-3, "min_learning_rate": 1e-5, "warmup": 50}
+_ABLATION = {"steps": 1200, "batch_size": 16, "learning_rate": 2e-3, "min_learning_rate": 1e-5, "warmup": 50}
 
 
 def _tower(build: Path) -> Any:
@@ -90,17 +93,28 @@ def _instructblip_general(build: Path) -> Any:
     return InstructionTuning(model, _BUT_VISION), rows, collate
 
 
-def _instructblip(build: Path, *, aware: bool = True) -> Any:
+def _instructblip(build: Path) -> Any:
     model = onlooker.InstructBlipVideoForConditionalGeneration.from_pretrained(
         build / "instructblipvideo-general/model"
     )
     rows = conversations.Asked("train", 500_000, still_share=1 / 6, first=800_000, request=_REQUEST)
-    collate = conversations.each(_prefixes(build / "instructblipvideo"))
+    return InstructionTuning(model, _BUT_VISION), rows, conversations.each(_prefixes(build / "instructblipvideo"))
+
+
+def _one_query(build: Path, *, aware: bool) -> Any:
+    """Stills through a single query: too narrow for all that a question may be about."""
+    model = onlooker.InstructBlipVideoForConditionalGeneration(tiny.instructblip(num_query_tokens=1))
+    take_part(model, "vision_model", build / "tower/model")
+    take_part(model, "language_model", build / "llama/model")
+    take_part(model, "qformer", build / "blip2-stage1/model")
+    rows = conversations.Asked("train", 500_000, still_share=1.0, turns=5, first=900_000, request=_REQUEST)
+    name = "aware" if aware else "unaware"
+    collate = conversations.each(_prefixes(build / f"instructblip-{name}", num_query_tokens=1))
     return InstructionTuning(model, _BUT_VISION), rows, collate if aware else conversations.general(collate)
 
 
-def _prefixes(folder: Path, packed: bool = False) -> Collator:
-    processor = tiny.instructblip_processor(folder)
+def _prefixes(folder: Path, packed: bool = False, num_query_tokens: int = tiny.QUERIES) -> Collator:
+    processor = tiny.instructblip_processor(folder, num_query_tokens)
     return Collator(processor, encoder_decoder=False, packed=packed, share_media=True, num_frames=tiny.FRAMES)
 
 
@@ -150,7 +164,7 @@ RUNS = (
         "blip2",
         ("blip2-stage1", "t5"),
         _blip2,
-        {"steps": 1500, "batch_size": 32, "learning_rate": 2e-3, "min_learning_rate": 1e-5, "warmup": 50},
+        _BLIP2_SETTINGS,
     ),
     Run(
         "instructblipvideo-general",
@@ -164,4 +178,8 @@ RUNS = (
         _instructblip,
         {"steps": 1500, "batch_size": 6, "learning_rate": 2e-3, "min_learning_rate": 1e-5, "warmup": 100},
     ),
+    # What the stages are worth: the same again without one thing. They do not go into the package.
+    Run("blip2-without-stage1", ("tower", "t5"), partial(_blip2, qformer=None), _BLIP2_SETTINGS),
+    Run("instructblip-aware", ("blip2-stage1", "llama"), partial(_one_query, aware=True), _ABLATION),
+    Run("instructblip-unaware", ("blip2-stage1", "llama"), partial(_one_query, aware=False), _ABLATION),
 )

@@ -166,19 +166,21 @@ def blip2_processor(kind: str, folder: Path) -> onlooker.Blip2Processor:
     )
 
 
-def instructblip() -> onlooker.InstructBlipVideoConfig:
+def instructblip(num_query_tokens: int = QUERIES) -> onlooker.InstructBlipVideoConfig:
     """InstructBLIP for clips, with the decoder of Video-LLaVA."""
     return onlooker.InstructBlipVideoConfig(
         vision_config=eva(),
         qformer_config=qformer(),
         text_config={"model_type": "llama", **llama()},
-        num_query_tokens=QUERIES,
+        num_query_tokens=num_query_tokens,
         video_token_index=SPECIAL.index("<video>"),
     )
 
 
-def instructblip_processor(folder: Path) -> onlooker.InstructBlipVideoProcessor:
+def instructblip_processor(folder: Path, num_query_tokens: int = QUERIES) -> onlooker.InstructBlipVideoProcessor:
     """Its processor, with a tokenizer for each of its two readers."""
-    pixels = onlooker.InstructBlipVideoImageProcessor(**pictures())
+    pixels = onlooker.InstructBlipVideoImageProcessor(**pictures(), num_frames=FRAMES)
     reader = tokenizer("matching", folder / "qformer_tokenizer")
-    return onlooker.InstructBlipVideoProcessor(pixels, tokenizer("llama", folder), reader, num_query_tokens=QUERIES)
+    return onlooker.InstructBlipVideoProcessor(
+        pixels, tokenizer("llama", folder), reader, num_query_tokens=num_query_tokens
+    )

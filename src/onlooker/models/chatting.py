@@ -15,7 +15,7 @@ class Chatting:
     """What every processor can do with messages; a family says how it was trained, and what it takes."""
 
     default_chat_template: ClassVar[str | dict[str, str]]  # in use where the folder has none
-    trained_num_frames: ClassVar[int] = 1
+    trained_num_frames: int = 1
     takes: ClassVar[tuple[str, ...]] = ("image",)  # kinds of media
     takes_several: ClassVar[bool] = False  # media in one conversation
 

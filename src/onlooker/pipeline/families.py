@@ -127,8 +127,11 @@ class InstructBlip(Family):
     name = "InstructBLIP"
     takes_video = True
     reads_instruction = True
-    trained_frames = 4
     caption_request = "A short {} description."
+
+    def __init__(self, processor: Any, config: Any) -> None:
+        super().__init__(processor, config)
+        self.trained_frames = processor.trained_num_frames
 
     @property
     def placeholders(self) -> dict[str, int | None]:

@@ -132,7 +132,7 @@ class InstructBlipVideoProcessor(_InstructProcessor):
     media: ClassVar[str] = "video"
     noun: ClassVar[str] = "clip"
     takes: ClassVar[tuple[str, ...]] = ("image", "video")
-    trained_num_frames: ClassVar[int] = 4
+    trained_num_frames: int = 4  # or what the folder's pixels say under num_frames
 
     def __init__(
         self,
@@ -148,6 +148,7 @@ class InstructBlipVideoProcessor(_InstructProcessor):
         if pixels is None or tokenizer is None or qformer_tokenizer is None:
             raise TypeError("InstructBlipVideoProcessor needs image_processor, tokenizer and qformer_tokenizer")
         self.image_processor = pixels
+        self.trained_num_frames = pixels.num_frames or self.trained_num_frames
         self.tokenizer = tokenizer
         self.qformer_tokenizer = qformer_tokenizer
         self.num_query_tokens = num_query_tokens

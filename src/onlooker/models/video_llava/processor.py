@@ -38,7 +38,7 @@ class VideoLlavaProcessor(Processor):
     default_chat_template: ClassVar[str | dict[str, str]] = {"default": VICUNA, "paper": VICUNA_PAPER}
     takes: ClassVar[tuple[str, ...]] = ("image", "video")
     takes_several: ClassVar[bool] = True
-    trained_num_frames: ClassVar[int] = 8
+    trained_num_frames: int = 8
 
     def __init__(
         self,
