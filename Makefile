@@ -15,7 +15,7 @@ ORACLE = -m pip install --quiet --disable-pip-version-check --no-deps --upgrade 
 # One thread per test process, and no test may reach for the network.
 QUIET := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: demo test check format bench prove clean
+.PHONY: demo test check format bench prove checkpoints clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -25,6 +25,7 @@ help:
 	@echo "make check   ruff, the type checker, and the import-direction test"
 	@echo "make format  let ruff format and fix"
 	@echo "make bench   measure against the newest transformers, in an environment of its own"
+	@echo "make checkpoints  train the checkpoints inside the package anew (4 hours of one core; goes on where it stopped)"
 	@echo "make prove   measure the checkpoints inside the package on data that no training has seen (build/proof.md)"
 
 demo: $(VENV)/.base
@@ -46,6 +47,12 @@ format: $(VENV)/.dev
 bench: $(BENCH_VENV)/.bench
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BENCH_VENV)/bin/python $$file || exit 1; done
 
+# RUNS='tower clip' for some of the runs, MINUTES=45 to stop after so long; the same command goes on from there.
+checkpoints: $(VENV)/.recipes
+	$(QUIET) $(BIN)/python -m recipes.make $(if $(RUNS),--only $(RUNS)) $(if $(MINUTES),--minutes $(MINUTES))
+	$(if $(RUNS),,$(QUIET) $(BIN)/python -m recipes.pack)
+	$(if $(RUNS),,$(QUIET) $(BIN)/python -m recipes.curves)
+
 # PROVE_ARGS='--checks qa,captions --scale 0.1' for a quick look at some of it.
 prove: $(VENV)/.test
 	$(QUIET) $(BIN)/python -m recipes.evaluate $(PROVE_ARGS)
@@ -64,6 +71,10 @@ $(VENV)/.test: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python $(INSTALL) -e '.[test]'
 	-$(BIN)/python $(ORACLE) $(VENV)/oracle
 	@touch $@ $(VENV)/.base
+
+$(VENV)/.recipes: $(VENV)/.test
+	$(BIN)/python $(INSTALL) 'matplotlib>=3.8'
+	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 	$(BIN)/python $(INSTALL) -e '.[dev]'
