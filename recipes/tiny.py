@@ -45,7 +45,7 @@ def tokenizer(kind: str, folder: Path) -> Any:
     if kind == "matching":
         roles = {"pad_token": "<pad>", "unk_token": "<unk>", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     settings = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False, **roles}
-    settings["model_max_length"] = 1024
+    settings |= {"model_max_length": 1024, "model_input_names": ["input_ids", "attention_mask"]}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
     return onlooker.AutoTokenizer.from_pretrained(folder)
 
