@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
-from onlooker.language.protocol import Decoding
+from onlooker.language.continuations import score_continuations
 from onlooker.pipeline.answering import end_tokens
 from onlooker.pipeline.continuing import Continuation
 from onlooker.pipeline.encoded import Row
@@ -16,8 +16,6 @@ from onlooker.pipeline.prefix import make_prefix, start
 from onlooker.pipeline.prompts import PromptWriter
 from onlooker.pipeline.records import Ranked, softmax
 from onlooker.pipeline.reusing import Reuse
-
-CANDIDATES_AT_ONCE = 128  # each holds a copy of the prefix' keys and values
 
 
 @torch.no_grad()
@@ -44,32 +42,10 @@ def rank_candidates(
     rows = [ids if end is None else [*ids, end] for ids in rows]
     prefix = make_prefix(model, writer, [row])
     Continuation.of(model, writer, [row], prefix, reuse)
-    scores: list[float] = []
-    for first in range(0, len(rows), CANDIDATES_AT_ONCE):
-        chunk = rows[first : first + CANDIDATES_AT_ONCE]
-        scores += score_rows(start(model, prefix, max(map(len, chunk))), chunk)
+    scores = score_continuations(partial(start, model, prefix), rows)
     shares = softmax(scores)
     ranked = [Ranked(*each) for each in zip(candidates, scores, map(len, rows), shares)]
     return sorted(ranked, key=lambda each: -each.logprob)
-
-
-def score_rows(decoding: Decoding, rows: Sequence[Sequence[int]]) -> list[float]:
-    """Sum of the log-probabilities of each row of token ids after the one row that `decoding` holds."""
-    logits = decoding.logits
-    longest = max(map(len, rows))
-    ids = torch.tensor([[*row, *[row[-1]] * (longest - len(row))] for row in rows], device=logits.device)
-    lengths = torch.tensor([len(row) for row in rows], device=logits.device)
-    total = _log_probabilities(logits)[0, ids[:, 0]].double()
-    decoding.select(torch.zeros(len(rows), dtype=torch.long, device=logits.device))
-    for position in range(1, longest):
-        logits = decoding.step(ids[:, position - 1])
-        gained = _log_probabilities(logits).gather(1, ids[:, position, None])[:, 0]
-        total += torch.where(position < lengths, gained, 0.0)
-    return total.tolist()
-
-
-def _log_probabilities(logits: Tensor) -> Tensor:
-    return logits.float().log_softmax(-1)
 
 
 def _check(candidates: Sequence[str]) -> None:
