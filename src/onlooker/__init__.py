@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from onlooker.pixels.video import InstructBlipVideoImageProcessor, InstructBlipVideoVideoProcessor
     from onlooker.pixels.video_llava import VideoLlavaImageProcessor, VideoLlavaVideoProcessor
     from onlooker.quant.bnb import BitsAndBytesConfig
+    from onlooker.reuse.cache import Cache
     from onlooker.vision.config import Blip2VisionConfig, CLIPVisionConfig
 
 __version__ = "0.1.0"
@@ -115,6 +116,7 @@ _MODULES = {
     "pixels.video": "InstructBlipVideoImageProcessor InstructBlipVideoVideoProcessor",
     "pixels.video_llava": "VideoLlavaImageProcessor VideoLlavaVideoProcessor",
     "quant.bnb": "BitsAndBytesConfig",
+    "reuse.cache": "Cache",
     "vision.config": "Blip2VisionConfig CLIPVisionConfig",
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
@@ -143,6 +145,7 @@ __all__ = [
     "BlipImageProcessor",
     "CLIPVisionConfig",
     "CLIPVisionModel",
+    "Cache",
     "Frames",
     "GenerationConfig",
     "InstructBlipConfig",

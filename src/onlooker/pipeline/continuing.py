@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from onlooker.language.choose import begin
-from onlooker.language.protocol import CachedDecoding, Decoding
+from onlooker.language.decoding import CausalDecoding
 from onlooker.models.generation import Prompt as ModelPrompt
 from onlooker.nn.masks import compact
 from onlooker.nn.prefix import KVPrefix
@@ -66,7 +66,7 @@ class Continuation:
         assert prefix.ids is not None and prefix.ids_mask is not None  # as `make_prefix` writes it
         ids = [each[mask.bool()].tolist() for each, mask in zip(prefix.ids, prefix.ids_mask)]
         self._items = [items_of(writer, *each) for each in zip(rows, ids)]
-        self._decoding: CachedDecoding | None = None
+        self._decoding: CausalDecoding | None = None
         prefix.begin = self.begin
 
     @classmethod
@@ -78,20 +78,18 @@ class Continuation:
             return None
         return cls(model, writer, rows, prefix, reuse)
 
-    def begin(self, max_new_tokens: int) -> CachedDecoding:
+    def begin(self, max_new_tokens: int) -> CausalDecoding:
         """Run of every prompt what was not run before; the rows are in their order."""
         embeds, lengths = compact(self._prefix.embeds, self._prefix.mask)
         order: list[int] = []
-        whole: CachedDecoding | None = None
+        whole: CausalDecoding | None = None
         for known, rows in self._groups(embeds):
             index = torch.tensor(rows, device=embeds.device)
             start = 0 if known is None else known.length
             rest, mask = _rest(embeds[index], lengths[index], start)
-            part = _cached(begin(self._model._language_model(), rest, mask, max_new_tokens, prefix=known))
+            part = self._begin(rest, mask, max_new_tokens, prefix=known)
             if known is None:
                 self._keep_new(part, rows)
-            else:
-                self._reuse.cache.count_tokens(start * len(rows))
             if whole is None:
                 whole = part
             else:
@@ -103,73 +101,90 @@ class Continuation:
         self._decoding = whole
         return whole
 
-    def _groups(self, embeds: Tensor) -> list[tuple[KVPrefix | None, list[int]]]:
-        """Rows that go on from one beginning, with it; those that have none go together."""
-        found = [self._find(items) for items in self._items]
-        if self._run_shared(embeds, [row for row, known in enumerate(found) if known is None]):
-            found = [known or self._find(items) for known, items in zip(found, self._items)]
-        groups: dict[int, tuple[KVPrefix | None, int, list[int]]] = {}
-        for row, known in enumerate(found):
-            if known is None:
-                groups.setdefault(0, (None, 0, []))[2].append(row)
-                continue
-            entry, agreed = known
-            length = positions(self._items[row][:agreed])
-            kept, least, rows = groups.get(id(entry), (KVPrefix.from_tensors(entry.tensors), length, []))
-            groups[id(entry)] = (kept, min(least, length), [*rows, row])
-        return [(kept and kept.cut(length), rows) for kept, length, rows in groups.values()]
-
-    def _find(self, items: Items) -> tuple[Entry, int] | None:
-        return self._reuse.prefixes.find(self._name, items, self._prefix.embeds.device)
-
-    def _run_shared(self, embeds: Tensor, rows: list[int]) -> bool:
-        """Run once what several of these rows begin with, up to the last of their media; whether there was any."""
-        bases = {row: tuple(self._items[row][: until_sights(self._items[row][:-1])]) for row in rows}
-        counts = Counter(base for base in bases.values() if base)
-        shared = [base for base, count in counts.items() if count > 1]
-        for base in shared:
-            row = next(row for row in rows if bases[row] == base)
-            part = embeds[row : row + 1, : positions(base)]
-            self._keep(_cached(begin(self._model._language_model(), part, None, 0)), 0, base, to_folder=True)
-        return bool(shared)
-
-    def _keep_new(self, decoding: CachedDecoding, rows: list[int]) -> None:
-        """Keep what these rows begin with, up to the last of their media."""
-        for place, row in enumerate(rows):
-            items = self._items[row]
-            base = items[: until_sights(items)]
-            wants = self._rows[row].thread is None or self._reuse.cache.folder is not None  # a thread keeps all of it
-            if base and wants and not self._reuse.prefixes.knows(self._name, base):
-                self._keep(decoding, place, base, to_folder=True)
-
     def keep_turn(self, answer: Sequence[int]) -> None:
         """Keep all that was run of a conversation's prompt and its answer, in the place of the turn before.
 
         Args:
             answer: the tokens that were written.
         """
-        thread, items = self._rows[0].thread, self._items[0]
-        if thread is None or not items or self._decoding is None or len(self._rows) > 1:
+        thread, items, decoding = self._rows[0].thread, self._items[0], self._decoding
+        if thread is None or not items or decoding is None or len(self._rows) > 1:
             return
         # The last token was not run, for nothing came after it. The first of several beams need not be the answer.
-        whole = (*items, *(answer[:-1] if len(self._decoding.logits) == 1 else ()))
-        self._keep(self._decoding, 0, whole)
-        self._reuse.prefixes.give_up(self._name, thread.items, whole)
-        thread.items = whole
-
-    def _keep(self, decoding: CachedDecoding, row: int, items: Items, *, to_folder: bool = False) -> None:
-        cache, length = self._reuse.cache, positions(items)
-        size = decoding.snapshot(row, 1).nbytes * length
-        if size > cache.memory.budget and cache.folder is None:
-            cache.memory.refused += 1  # not worth a copy
+        written = [*items, *(answer[:-1] if len(decoding.logits) == 1 else ())]
+        if not self._is_worth_it(decoding, positions(written)):
             return
-        tensors = decoding.snapshot(row, length).tensors()
-        self._reuse.prefixes.keep(self._name, items, Entry(tensors), to_folder=to_folder)
+        ran = decoding.snapshot()
+        over = max(positions(written) - ran.length, 0)  # guesses that came true at the very end are not written down
+        kept = tuple(written[: len(written) - over])
+        self._keep(ran if ran.length == positions(kept) else decoding.snapshot(0, positions(kept)), kept)
+        self._reuse.prefixes.give_up(self._name, thread.items, kept)
+        thread.items = kept
 
+    # -- what is known ---------------------------------------------------------------------------------------------
 
-def _cached(decoding: Decoding) -> CachedDecoding:
-    """Language models written here keep what they run."""
-    return decoding  # type: ignore[return-value]
+    def _groups(self, embeds: Tensor) -> list[tuple[KVPrefix | None, list[int]]]:
+        """Rows that go on from one beginning, with it; those that have none go together."""
+        groups: dict[int, tuple[KVPrefix | None, int, list[int]]] = {}
+        unknown = []
+        for row, items in enumerate(self._items):
+            found = self._reuse.prefixes.find(self._name, items, embeds.device)
+            if found is None:
+                unknown.append(row)
+                continue
+            entry, agreed = found
+            length = positions(items[:agreed])
+            kept, least, rows = groups.get(id(entry), (KVPrefix.from_tensors(entry.tensors), length, []))
+            groups[id(entry)] = (kept, min(least, length), [*rows, row])
+        for _, length, rows in groups.values():
+            self._reuse.cache.count_tokens(length * len(rows))
+        known = [(kept and kept.cut(length), rows) for kept, length, rows in groups.values()]
+        return [*known, *self._begun_alike(embeds, unknown)]
+
+    def _begun_alike(self, embeds: Tensor, rows: list[int]) -> list[tuple[KVPrefix | None, list[int]]]:
+        """Rows that nothing is known of: what several begin with, up to the last of their media, is run once."""
+        alike: dict[tuple[int | Sight, ...], list[int]] = {}
+        for row in rows:
+            alike.setdefault(tuple(self._items[row][: until_sights(self._items[row][:-1])]), []).append(row)
+        groups: list[tuple[KVPrefix | None, list[int]]] = []
+        alone = []
+        for base, same in alike.items():
+            if not base or len(same) == 1:
+                alone += same
+                continue
+            begun = self._begin(embeds[same[:1], : positions(base)], None, 0).snapshot()
+            self._keep(begun, base, to_folder=True)
+            self._reuse.cache.count_tokens(begun.length * (len(same) - 1))
+            groups.append((begun, same))
+        return [*groups, (None, alone)] if alone else groups
+
+    # -- what is kept ----------------------------------------------------------------------------------------------
+
+    def _keep_new(self, decoding: CausalDecoding, rows: list[int]) -> None:
+        """Keep what these rows begin with, up to the last of their media."""
+        for place, row in enumerate(rows):
+            base = self._items[row][: until_sights(self._items[row])]
+            if self._rows[row].thread is not None and self._reuse.cache.folder is None:
+                continue  # all of it is kept at the end of the turn
+            if base and not self._reuse.prefixes.knows(self._name, base):
+                length = positions(base)
+                if self._is_worth_it(decoding, length):
+                    self._keep(decoding.snapshot(place, length), base, to_folder=True)
+
+    def _is_worth_it(self, decoding: CausalDecoding, length: int) -> bool:
+        """Whether a copy of so many positions could be kept at all."""
+        cache = self._reuse.cache
+        if cache.folder is not None or decoding.snapshot(0, 1).nbytes * length <= cache.memory.budget:
+            return True
+        cache.memory.refused += 1
+        return False
+
+    def _keep(self, prefix: KVPrefix, items: Items, *, to_folder: bool = False) -> None:
+        self._reuse.prefixes.keep(self._name, items, Entry(prefix.tensors()), to_folder=to_folder)
+
+    def _begin(self, embeds: Tensor, mask: Tensor | None, room: int, prefix: KVPrefix | None = None) -> CausalDecoding:
+        """Language models written here keep what they run."""
+        return begin(self._model._language_model(), embeds, mask, room, prefix=prefix)  # type: ignore[return-value]
 
 
 def _rest(embeds: Tensor, lengths: Tensor, start: int) -> tuple[Tensor, Tensor | None]:

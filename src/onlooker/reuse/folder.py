@@ -37,7 +37,7 @@ class Folder:
     def __init__(self, path: str | os.PathLike[str], budget: int) -> None:
         if budget < 0:
             raise ValueError(f"folder_bytes is {budget}; give the bytes to use at most")
-        self.path = Path(path)
+        self.path = Path(path).expanduser()
         self.budget = budget
         self.path.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
