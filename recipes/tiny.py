@@ -78,7 +78,7 @@ def t5() -> dict[str, Any]:
         "feed_forward_proj": "gated-gelu",
         "dropout_rate": 0.0,
         "pad_token_id": 0,
-        "bos_token_id": 1,
+        "bos_token_id": 2,  # what generate() begins from without a prompt: the same as an empty prompt, as in FLAN-T5
         "eos_token_id": 2,
         "decoder_start_token_id": 0,
         "tie_word_embeddings": False,

@@ -13,7 +13,7 @@ from onlooker import Onlooker
 from onlooker.train.world import KINDS, Question, majority, question_only, write_clip
 from onlooker.train.world.phrasings import NEED_TIME
 from recipes.evaluation.counting import Share, together
-from recipes.evaluation.exam import FRAMES, MOST_TOKENS, Task, answer, draw_exam, marks, other_frames
+from recipes.evaluation.exam import MOST_TOKENS, Task, answer, draw_exam, marks
 
 SETS = {  # what is new about each: split and phrasings
     "unseen clips": ("test", "train"),
@@ -71,25 +71,19 @@ def _learnt(per_kind: int) -> list[Question]:
 
 
 def from_files(models: Mapping[str, Onlooker], per_kind: int = 20, size: int = 224) -> dict[str, Any]:
-    """The same questions about H.264 files of another size, and about the clips rendered for the model.
-
-    "as asked" gives a model the file, as the command line does; its family then says how many frames are looked at.
-    """
+    """The same questions about H.264 files of another size, asked as the command line does, beside rendered clips."""
     tasks = draw_exam("test", "train", per_kind)
     questions = [task.question.text for task in tasks]
     found: dict[str, Any] = {}
     with TemporaryDirectory() as folder:
         paths = [write_clip(task.scene, Path(folder) / f"{place}.mp4", size=size) for place, task in enumerate(tasks)]
         for name, eyes in models.items():
-            as_asked = [each.text for each in eyes.ask(paths, questions, max_new_tokens=MOST_TOKENS)]
-            with other_frames():
-                eight = eyes.ask(paths, questions, num_frames=FRAMES, max_new_tokens=MOST_TOKENS)
-            kinds = by_kind(tasks, marks(tasks, [each.text for each in eight]))
+            answers = eyes.ask(paths, questions, max_new_tokens=MOST_TOKENS)
+            kinds = by_kind(tasks, marks(tasks, [each.text for each in answers]))
             found[name] = {
                 "all": together(kinds.values()),
                 "kinds": kinds,
-                "as asked": Share.of(marks(tasks, as_asked)),
-                "frames as asked": len(eyes.load(paths[0])),
-                "rendered for the model": Share.of(marks(tasks, answer(eyes, tasks))),
+                "frames": len(answers[0].frames.indices),
+                "rendered": Share.of(marks(tasks, answer(eyes, tasks))),
             }
     return found

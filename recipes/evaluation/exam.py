@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import random
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -82,11 +80,3 @@ def answer(eyes: Onlooker, tasks: Sequence[Task], without: str | None = None) ->
 def marks(tasks: Sequence[Task], texts: Sequence[str]) -> list[bool]:
     """Which answers are right, word for word."""
     return [text == task.question.answer for task, text in zip(tasks, texts)]
-
-
-@contextmanager
-def other_frames() -> Iterator[None]:
-    """Ask for another number of frames than a family is known to be trained with: these checkpoints know eight."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r".* frames of a clip; .* was trained with")
-        yield

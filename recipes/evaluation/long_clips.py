@@ -13,7 +13,7 @@ from onlooker.pipeline import Answer
 from onlooker.train.world import LongClip, draw_long, write_long
 from onlooker.train.world.facts import COLORS
 from recipes.evaluation.counting import Share
-from recipes.evaluation.exam import FRAMES, other_frames
+from recipes.evaluation.exam import FRAMES
 
 WINDOW = 8.0  # seconds: eight frames of it are a second apart, so that three of them show the event
 WAYS = ("yes alone", "yes or no", "color")
@@ -80,13 +80,12 @@ def windows(
         "color": (color, list(COLORS), clip.event.color),
     }
     found = {}
-    with other_frames():
-        for way in ways:
-            question, choices, right = asked[way]
-            merged = eyes.ask(path, question, windows=seconds, num_frames=FRAMES, choices=choices)
-            found[f"{way}, window"] = names_event(clip, merged)
-            if choices != [right]:
-                found[f"{way}, answer"] = merged.text.lower() == right
+    for way in ways:
+        question, choices, right = asked[way]
+        merged = eyes.ask(path, question, windows=seconds, choices=choices)
+        found[f"{way}, window"] = names_event(clip, merged)
+        if choices != [right]:
+            found[f"{way}, answer"] = merged.text.lower() == right
     return found
 
 

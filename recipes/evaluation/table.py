@@ -57,11 +57,11 @@ def _questions(found: Mapping[str, Any]) -> str:
 
 
 def _files(found: Mapping[str, Any]) -> str:
-    head = ["checkpoint", "n", "files, eight frames", "files as asked", "frames as asked", "rendered at 56 pixels"]
-    rows = []
-    for name, each in found.items():
-        asked, rendered = percent(each["as asked"]), percent(each["rendered for the model"])
-        rows.append([name, each["all"]["n"], percent(each["all"]), asked, each["frames as asked"], rendered])
+    head = ["checkpoint", "n", "frames", "files of 224 pixels", "rendered at 56 pixels"]
+    rows = [
+        [name, each["all"]["n"], each["frames"], percent(each["all"]), percent(each["rendered"])]
+        for name, each in found.items()
+    ]
     return table(head, rows)
 
 
