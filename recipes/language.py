@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from onlooker.train.stages import LanguageStage
 from onlooker.train.world import caption, dialogue, draw_scene
@@ -43,20 +44,36 @@ def story(scene: Scene, rng: random.Random) -> str:
 
 
 class Talk:
-    """Stories with a dialogue behind them, as rows of a decoder-only model: every word is learnt."""
+    """Stories with a dialogue behind them, as rows of a decoder-only model; the answers alone are learnt.
+
+    To learn the questions too would drown the answers: a row has one word of an answer in twelve, and the loss of the
+    others, which nobody can foresee, is most of the whole.
+    """
 
     def __init__(self, tokenizer: Any) -> None:
         self.tokenizer = tokenizer
 
     def __call__(self, scenes: Sequence[Scene]) -> dict[str, Tensor]:
-        texts = []
-        for scene in scenes:
-            rng = random.Random(f"{scene.id} talk")
-            turns = [f"user: {q.text} assistant: {q.answer} </s>" for q in dialogue(scene, rng, 8, kinds=KINDS)]
-            texts.append(f"user: {story(scene, rng)} " + " ".join(turns).removeprefix("user: "))
-        batch = self.tokenizer(texts, padding=True, padding_side="right", return_tensors="pt")
-        labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
-        return {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"], "labels": labels}
+        rows = [self._row(scene) for scene in scenes]
+        ids, labels = (pad_sequence(column, batch_first=True) for column in zip(*rows))
+        mask = pad_sequence([torch.ones_like(row) for row, _ in rows], batch_first=True)
+        return {"input_ids": ids, "attention_mask": mask, "labels": labels.masked_fill(mask == 0, -100)}
+
+    def _row(self, scene: Scene) -> tuple[Tensor, Tensor]:
+        rng = random.Random(f"{scene.id} talk")
+        begin = story(scene, rng) + " "
+        ids = [self.tokenizer.bos_token_id]
+        labels = [-100]
+        for question in dialogue(scene, rng, 8, kinds=KINDS):
+            prompt = self._ids(f"user: {begin}{question.text} assistant:")
+            answer = [*self._ids(question.answer), self.tokenizer.eos_token_id]
+            ids += prompt + answer
+            labels += [-100] * len(prompt) + answer
+            begin = ""
+        return torch.tensor(ids), torch.tensor(labels)
+
+    def _ids(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 class Retelling:
@@ -85,9 +102,3 @@ class Text(LanguageStage):
 
     name = "text"
     trains = (".*",)
-
-
-def seeded(make: Any, config: Any, seed: int) -> Any:
-    """A model with fresh weights from a seed."""
-    torch.manual_seed(seed)
-    return make(config)

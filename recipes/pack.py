@@ -45,7 +45,7 @@ def pack(name: str, build: Path, target: Path) -> int:
     folder = target / name
     shutil.rmtree(folder, ignore_errors=True)
     model = model_class.from_pretrained(build / run / "model", torch_dtype=torch.float16)
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, state_dict={name: tensor.half() for name, tensor in model.state_dict().items()})
     write_processor(folder).save_pretrained(folder)
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 

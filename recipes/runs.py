@@ -19,7 +19,7 @@ from recipes.make import Run
 _BUT_VISION = (r"(?!vision_model)",)  # the language model is as small as the Q-Former, and learns with it
 _REQUEST = "A short {} description."
 _BLIP2_SETTINGS = {"steps": 1500, "batch_size": 32, "learning_rate": 2e-3, "min_learning_rate": 1e-5, "warmup": 50}
-_ABLATION = {"steps": 1200, "batch_size": 16, "learning_rate": 2e-3, "min_learning_rate": 1e-5, "warmup": 50}
+_ABLATION = {"steps": 700, "batch_size": 16, "learning_rate": 2e-3, "min_learning_rate": 1e-5, "warmup": 50}
 
 
 def _tower(build: Path) -> Any:
@@ -36,7 +36,7 @@ def _clip(build: Path) -> Any:
 def _llama(build: Path) -> Any:
     model = onlooker.LlamaForCausalLM(onlooker.LlamaConfig(**tiny.llama()))
     talk = language.Talk(tiny.tokenizer("llama", build / "llama"))
-    return language.Text(model), language.Stories(100_000), talk
+    return language.Text(model), language.Stories(1_000_000), talk
 
 
 def _t5(build: Path) -> Any:
@@ -55,8 +55,15 @@ def _video_llava_projector(build: Path) -> Any:
     return VideoLlavaProjector(model), rows, _markers(build / "video-llava-projector")
 
 
-def _video_llava(build: Path) -> Any:
+def _video_llava_images(build: Path) -> Any:
+    """Stills first: a place has to be found among 16 patches before it is found in 8 frames of them."""
     model = onlooker.VideoLlavaForConditionalGeneration.from_pretrained(build / "video-llava-projector/model")
+    rows = conversations.Conversations("train", 500_000, still_share=1.0)
+    return VideoLlavaTuning(model), rows, _markers(build / "video-llava-images")
+
+
+def _video_llava(build: Path) -> Any:
+    model = onlooker.VideoLlavaForConditionalGeneration.from_pretrained(build / "video-llava-images/model")
     return VideoLlavaTuning(model), conversations.clips(500_000), _markers(build / "video-llava")
 
 
@@ -88,7 +95,7 @@ def _instructblip_general(build: Path) -> Any:
     take_part(model, "language_model", build / "llama/model")
     for part in ("qformer", "query_tokens"):
         take_part(model, part, build / "blip2-stage1/model")
-    rows = conversations.clips(500_000, first=500_000, request=_REQUEST)
+    rows = conversations.Conversations("train", 500_000, still_share=1 / 3, first=500_000, request=_REQUEST)
     collate = conversations.general(_prefixes(build / "instructblipvideo-general", packed=True))
     return InstructionTuning(model, _BUT_VISION), rows, collate
 
@@ -134,7 +141,7 @@ RUNS = (
         "llama",
         (),
         _llama,
-        {"steps": 500, "batch_size": 16, "learning_rate": 3e-3, "min_learning_rate": 1e-4, "warmup": 50},
+        {"steps": 1600, "batch_size": 16, "learning_rate": 3e-3, "min_learning_rate": 1e-4, "warmup": 50},
     ),
     Run(
         "t5",
@@ -149,10 +156,16 @@ RUNS = (
         {"steps": 300, "batch_size": 16, "learning_rate": 3e-3, "warmup": 20},
     ),
     Run(
-        "video-llava",
+        "video-llava-images",
         ("video-llava-projector",),
+        _video_llava_images,
+        {"steps": 900, "batch_size": 16, "learning_rate": 3e-3, "min_learning_rate": 1e-3, "warmup": 50},
+    ),
+    Run(
+        "video-llava",
+        ("video-llava-images",),
         _video_llava,
-        {"steps": 3600, "batch_size": 16, "learning_rate": 3e-3, "min_learning_rate": 1e-5, "warmup": 100},
+        {"steps": 2800, "batch_size": 16, "learning_rate": 3e-3, "min_learning_rate": 1e-5, "warmup": 50},
     ),
     Run(
         "blip2-stage1",
@@ -170,13 +183,13 @@ RUNS = (
         "instructblipvideo-general",
         ("blip2-stage1", "llama"),
         _instructblip_general,
-        {"steps": 3000, "batch_size": 16, "learning_rate": 3e-3, "min_learning_rate": 3e-4, "warmup": 100},
+        {"steps": 2500, "batch_size": 16, "learning_rate": 3e-3, "min_learning_rate": 3e-4, "warmup": 50},
     ),
     Run(
         "instructblipvideo",
         ("instructblipvideo-general",),
         _instructblip,
-        {"steps": 1500, "batch_size": 6, "learning_rate": 2e-3, "min_learning_rate": 1e-5, "warmup": 100},
+        {"steps": 1100, "batch_size": 6, "learning_rate": 2e-3, "min_learning_rate": 1e-5, "warmup": 50},
     ),
     # What the stages are worth: the same again without one thing. They do not go into the package.
     Run("blip2-without-stage1", ("tower", "t5"), partial(_blip2, qformer=None), _BLIP2_SETTINGS),

@@ -160,10 +160,8 @@ def blip2(text: dict[str, Any] | None) -> onlooker.Blip2Config:
 
 def blip2_processor(kind: str, folder: Path) -> onlooker.Blip2Processor:
     """Its processor: "t5" for the one that writes, "matching" for the one that compares."""
-    made = tokenizer(kind, folder)
-    return onlooker.Blip2Processor(
-        onlooker.BlipImageProcessor(**pictures()), made, num_query_tokens=QUERIES if kind == "t5" else None
-    )
+    pixels = onlooker.BlipImageProcessor(**pictures())
+    return onlooker.Blip2Processor(pixels, tokenizer(kind, folder), num_query_tokens=QUERIES)
 
 
 def instructblip(num_query_tokens: int = QUERIES) -> onlooker.InstructBlipVideoConfig:
