@@ -14,11 +14,12 @@ SOURCE = Path(__file__).parent.parent / "src" / "onlooker"
 # From the bottom up.  A room may import from lower floors, and from its own floor unless the floor is parted.
 FLOORS: list[tuple[set[str], bool]] = [  # (rooms, parted: rooms of this floor do not know each other)
     ({"errors", "config", "outputs", "hub", "checkpoints"}, False),
-    ({"media", "text", "nn"}, True),
+    ({"media", "text", "nn", "native"}, True),
     ({"pixels", "vision", "bridge", "language", "weights", "quant", "reuse"}, True),
     ({"generate"}, False),
     ({"pretrained"}, False),
     ({"models"}, False),
+    ({"engine"}, False),
     ({"auto", "auto_processing", "features", "pipeline"}, False),
     ({"retrieval", "train", "evaluate", "serve", "batch", "convert"}, False),
     ({"cli"}, False),

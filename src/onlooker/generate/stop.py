@@ -38,6 +38,7 @@ class Stops:
         tokenizer: Decodes | None,
         prompt: int,
     ) -> None:
+        self.eos = frozenset(config.eos_ids)
         self._eos = config.eos_ids
         self._eos_tensor: Tensor | None = None
         self.eos_count = len(self._eos)

@@ -55,6 +55,23 @@ def begin(
     return ForeignDecoding(model, inputs_embeds, attention_mask, **options)
 
 
+def cache_shape(config: Config, itemsize: int) -> tuple[int, int, int]:
+    """Layers of a language model's cache, and bytes of one position of one row: of the decoder, and of the source.
+
+    Args:
+        config: of one of our own language models.
+        itemsize: bytes of a number.
+    """
+    values: Any = config
+    if config.model_type == "t5":
+        layers = values.num_decoder_layers or values.num_layers
+        width = 2 * layers * values.num_heads * values.d_kv
+        return layers, width * itemsize, (width + values.d_model) * itemsize  # the encoder's output goes when it joins
+    heads = getattr(values, "num_key_value_heads", None) or values.num_attention_heads
+    width = getattr(values, "head_dim", None) or values.hidden_size // values.num_attention_heads
+    return values.num_hidden_layers, 2 * values.num_hidden_layers * heads * width * itemsize, 0
+
+
 def tied_weights(model: nn.Module) -> dict[str, str]:
     """Duplicate parameter -> the one that is kept, for any language model."""
     if hasattr(model, "tied_weights"):

@@ -40,6 +40,35 @@ class Prompt:
     begin: Callable[[int], Decoding] | None = None
 
 
+@dataclass
+class Task:
+    """One call of generate(), ready for the loop or for an engine.
+
+    Args:
+        model: the language model.
+        ids: [B, T] what the result begins with.
+        decoder: what an encoder-decoder's start needs beside the prompt.
+        keywords: of `generate.loop.generate`.
+        lookup_ids: see there.
+    """
+
+    model: nn.Module
+    prompt: Prompt
+    ids: Tensor
+    config: GenerationConfig
+    decoder: dict[str, Any]
+    keywords: dict[str, Any]
+    lookup_ids: Tensor | None = None
+
+    def start(self, max_new_tokens: int) -> Any:
+        """Run the prompt."""
+        prompt, config = self.prompt, self.config
+        use_cache = True if config.use_cache is None else config.use_cache
+        if prompt.begin is not None and use_cache and not config.is_contrastive:
+            return prompt.begin(max_new_tokens)
+        return begin(self.model, prompt.embeds, prompt.mask, max_new_tokens, use_cache=use_cache, **self.decoder)
+
+
 class Generation:
     """Settings of generate(), and the way from a prompt to ids."""
 
@@ -65,34 +94,28 @@ class Generation:
 
     def write(self, prompt: Prompt, generation_config: GenerationConfig | None, options: dict[str, Any]) -> Any:
         """Continue a prompt; see `generate` of the public classes."""
+        task = self.prepare(prompt, generation_config, options)
+        return generate(task.start, task.ids, task.config, lookup_ids=task.lookup_ids, **task.keywords)
+
+    def prepare(self, prompt: Prompt, generation_config: GenerationConfig | None, options: dict[str, Any]) -> Task:
+        """What `write` does with a prompt, not yet done."""
         objects = {name: options.pop(name) for name in OBJECTS if name in options}
         decoder_ids = options.pop("decoder_input_ids", prompt.decoder_ids)
         decoder_mask = options.pop("decoder_attention_mask", None)
         config = (generation_config or self.generation_config).with_options(**options)
-        model = self._language_model()
-
-        def start(max_new_tokens: int, **decoder: Any) -> Any:
-            use_cache = True if config.use_cache is None else config.use_cache
-            if prompt.begin is not None and use_cache and not config.is_contrastive:
-                return prompt.begin(max_new_tokens)
-            return begin(model, prompt.embeds, prompt.mask, max_new_tokens, use_cache=use_cache, **decoder)
-
         if not self.config.get_text_config().is_encoder_decoder:
             ids = prompt.ids
             if ids is None:
                 ids = torch.zeros(len(prompt.embeds), 0, dtype=torch.long, device=prompt.embeds.device)
-            return generate(
-                start, ids, config, prompt_mask=prompt.ids_mask, prompt_length=prompt.embeds.shape[1], **objects
-            )
+            keywords = {"prompt_mask": prompt.ids_mask, "prompt_length": prompt.embeds.shape[1], **objects}
+            return Task(self._language_model(), prompt, ids, config, {}, keywords)
         if decoder_ids is None:
             token = self._decoder_start_token_id(config)
             decoder_ids = torch.full((len(prompt.embeds), 1), token, device=prompt.embeds.device)
-
-        def start_decoder(max_new_tokens: int) -> Any:
-            return start(max_new_tokens, decoder_input_ids=decoder_ids, decoder_attention_mask=decoder_mask)
-
         look_in = None if prompt.ids is None else torch.cat([prompt.ids, decoder_ids], dim=1)
-        return generate(start_decoder, decoder_ids, config, prompt_mask=decoder_mask, lookup_ids=look_in, **objects)
+        decoder = {"decoder_input_ids": decoder_ids, "decoder_attention_mask": decoder_mask}
+        keywords = {"prompt_mask": decoder_mask, **objects}
+        return Task(self._language_model(), prompt, decoder_ids, config, decoder, keywords, look_in)
 
     def _language_model(self) -> nn.Module:
         raise NotImplementedError

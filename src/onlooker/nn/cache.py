@@ -153,7 +153,9 @@ class KVCache:
                     continue
                 wanted = (rows, columns) if exactly else (max(rows, len(buffer)), max(columns, buffer.shape[2]))
                 if wanted != (len(buffer), buffer.shape[2]):
-                    buffers[layer] = _roomy(buffer[: self.rows, :, : self.length], *wanted)
+                    used = buffer[: self.rows, :, : self.length]
+                    roomy = _roomy(used, *wanted)
+                    buffers[layer] = used.clone() if roomy is used else roomy  # the old buffer is let go
         self._places.clear()
 
     @property
@@ -227,6 +229,8 @@ class CrossCache:
             origins = self._origins[rows]
             rows = torch.where(origins == self._origins[stay], stay, rows)
             self._origins = origins
+        else:  # a look at the rows would wait for the device
+            self._origins = torch.arange(len(rows))
         self.source.select(rows)
         self._show()
 
