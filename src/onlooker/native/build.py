@@ -1,0 +1,73 @@
+"""Compiles the C++ source with the system's compiler, once for each source, compiler and kind of processor."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+SOURCE = Path(__file__).with_name("linear.cpp")
+#: No -march: functions name the instructions that they need, and are only called where the processor has them.
+FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-pthread", "-w")
+_SECONDS = 120
+
+
+def find_compiler() -> str | None:
+    """The system's C++ compiler: $CXX, else c++, g++ or clang++."""
+    for name in (os.environ.get("CXX"), "c++", "g++", "clang++"):
+        found = shutil.which(name) if name else None
+        if found:
+            return found
+    return None
+
+
+def cache_folder() -> Path:
+    """Where compiled libraries are kept: $XDG_CACHE_HOME/onlooker/native."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onlooker" / "native"
+
+
+def build() -> Path | None:
+    """The compiled library, from the cache or made now; None where there is no compiler, or it fails."""
+    compiler = find_compiler()
+    if compiler is None or platform.machine().lower() not in ("x86_64", "amd64"):
+        return None
+    library = cache_folder() / f"linear-{_key(compiler)}.so"
+    try:
+        if not library.exists():
+            _compile(compiler, library)
+    except (OSError, subprocess.SubprocessError):  # a folder that cannot be written, a compiler that does not work
+        return None
+    return library
+
+
+def _key(compiler: str) -> str:
+    """What the result depends on; an updated compiler is another one."""
+    real = Path(compiler).resolve()
+    state = real.stat()
+    parts = (SOURCE.read_bytes(), str(real), state.st_size, state.st_mtime_ns, FLAGS, _processor())
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:20]
+
+
+def _processor() -> str:
+    """The features of the processor: a home folder may be shared by several machines."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2] for line in lines if line.startswith("flags")), "")
+
+
+def _compile(compiler: str, library: Path) -> None:
+    """Compile beside the place and move there at the end: several processes may do this at once."""
+    library.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    handle, name = tempfile.mkstemp(suffix=".so", dir=library.parent)
+    os.close(handle)
+    try:
+        subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", name], check=True, capture_output=True, timeout=_SECONDS)
+        os.replace(name, library)
+    finally:
+        Path(name).unlink(missing_ok=True)

@@ -1,0 +1,171 @@
+"""The compiled products give what torch gives, whatever the sizes; without a compiler everything stays with torch."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from onlooker.native import build, products
+
+needs_bf16 = pytest.mark.skipif(not products.has_bf16(), reason="no compiler, or no AVX512-BF16")
+needs_vnni = pytest.mark.skipif(not products.has_integers(), reason="no compiler, or no AVX512-VNNI")
+
+SIZES = [(1, 1), (3, 5), (16, 32), (17, 33), (31, 127), (64, 128), (5, 200), (130, 129), (70, 1408), (1, 300)]
+
+
+def codes_of(weight: torch.Tensor) -> torch.Tensor:
+    """[N, bytes] -> [N, 2 * bytes], by the rule that the C++ source states."""
+    chunks = weight.view(len(weight), -1, 64)
+    return torch.cat([chunks & 15, chunks >> 4], -1).flatten(1)
+
+
+@needs_bf16
+@pytest.mark.parametrize("rows", range(1, 10))
+@pytest.mark.parametrize(("outputs", "inputs"), SIZES)
+def test_bfloat16_is_rounded_once_from_the_exact_sum(rows: int, outputs: int, inputs: int) -> None:
+    torch.manual_seed(rows)
+    x, weight = torch.randn(rows, inputs).bfloat16(), torch.randn(outputs, inputs).bfloat16()
+    for bias in (None, torch.randn(outputs).bfloat16()):
+        exact = F.linear(x.double(), weight.double(), None if bias is None else bias.double())
+        room = 2**-8 * exact.abs() + 1e-5 * inputs**0.5  # half a step of bfloat16, and float32 sums
+        assert ((products.bf16(x, weight, bias).double() - exact).abs() <= room).all()
+
+
+@needs_vnni
+@pytest.mark.parametrize("rows", range(1, 10))
+@pytest.mark.parametrize(("outputs", "inputs"), SIZES)
+def test_int8_has_only_the_error_of_its_weights(rows: int, outputs: int, inputs: int) -> None:
+    torch.manual_seed(rows)
+    x, weight = torch.randn(rows, inputs) + 0.5, torch.randint(-128, 128, (outputs, inputs), dtype=torch.int8)
+    scale, bias = torch.rand(outputs) + 0.1, torch.randn(outputs)
+    exact = F.linear(x.double(), weight.double()) * scale + bias
+    found = products.int8(x, weight, scale, bias)
+    assert found is not None
+    room = 1e-4 * (x.norm(dim=1)[:, None] * weight.float().norm(dim=1) * scale) + 1e-4
+    assert ((found - exact).abs() <= room).all()
+
+
+@needs_vnni
+@pytest.mark.parametrize("group", [64, 128])
+@pytest.mark.parametrize("rows", range(1, 10))
+@pytest.mark.parametrize(("outputs", "inputs"), SIZES)
+def test_int4_rounds_activations_far_below_its_weights(rows: int, outputs: int, inputs: int, group: int) -> None:
+    torch.manual_seed(rows)
+    padded = -(-inputs // 128) * 128
+    x, weight = torch.randn(rows, inputs), torch.randint(0, 256, (outputs, padded // 2), dtype=torch.uint8)
+    scale = (torch.rand(outputs, padded // group) + 0.1).bfloat16()
+    zero = (torch.randn(outputs, padded // group) * 0.1).bfloat16()
+    values = (codes_of(weight).double() - 8) * scale.double().repeat_interleave(group, 1)
+    values = (values + zero.double().repeat_interleave(group, 1))[:, :inputs]
+    exact = F.linear(x.double(), values)
+    found = products.int4(x, weight, scale, zero, None, group)
+    assert found is not None
+    room = 0.03 * x.norm(dim=1)[:, None] * values.norm(dim=1).float() + 1e-5
+    assert ((found - exact).abs() <= room).all()
+    # and hardly worse than that on the whole
+    assert (found - exact).norm() <= 0.012 * exact.norm() + 0.02 * room.norm()
+
+
+@needs_vnni
+@needs_bf16
+def test_the_layout_of_the_rows_does_not_matter() -> None:
+    torch.manual_seed(0)
+    wide = torch.randn(4, 2, 256).bfloat16()
+    weight = torch.randn(40, 128).bfloat16()
+    for x in (wide[:, 1, ::2], wide[:, :, :128], wide[0, 0, :128], wide.transpose(0, 1)[..., 128:]):
+        assert torch.equal(products.bf16(x, weight, None), products.bf16(x.contiguous(), weight, None))
+        assert products.bf16(x, weight, None).shape == (*x.shape[:-1], 40)
+
+
+@needs_vnni
+@needs_bf16
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_values_that_are_not_finite_are_left_to_torch_or_pass_through(bad: float) -> None:
+    x, weight = torch.randn(2, 96), torch.randint(-9, 9, (8, 96), dtype=torch.int8)
+    x[1, 5] = bad
+    assert products.int8(x, weight, torch.ones(8), None) is None
+    empty = torch.zeros(8, 2, dtype=torch.bfloat16)
+    assert products.int4(x, torch.zeros(8, 64, dtype=torch.uint8), empty, empty, None, 64) is None
+    halves = weight.bfloat16()
+    torch.testing.assert_close(products.bf16(x.bfloat16(), halves, None), x.bfloat16() @ halves.T, equal_nan=True)
+
+
+@needs_vnni
+def test_rows_of_zeros_give_the_bias() -> None:
+    x, bias = torch.zeros(3, 70), torch.randn(5)
+    weight = torch.randint(-127, 127, (5, 70), dtype=torch.int8)
+    assert torch.equal(products.int8(x, weight, torch.ones(5), bias), bias.expand(3, 5))
+
+
+@needs_vnni
+def test_a_row_is_the_same_alone_and_among_others() -> None:
+    x = torch.randn(9, 320) * torch.logspace(-3, 3, 9)[:, None]
+    weight, scale = torch.randint(-127, 127, (33, 320), dtype=torch.int8), torch.rand(33)
+    together = products.int8(x, weight, scale, None)
+    alone = torch.cat([products.int8(row[None], weight, scale, None) for row in x])
+    assert torch.equal(together, alone)
+
+
+@needs_bf16
+def test_threads_share_the_work_and_change_nothing() -> None:
+    x, weight = torch.randn(3, 256).bfloat16(), torch.randn(1000, 256).bfloat16()
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = products.bf16(x, weight, None)
+        for count in (2, 3, 2, 7):
+            torch.set_num_threads(count)
+            for _ in range(30):
+                assert torch.equal(products.bf16(x, weight, None), one)
+    finally:
+        torch.set_num_threads(before)
+
+
+def run(code: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, env={**os.environ, **environment}
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    return done.stdout.strip()
+
+
+ASK = "from onlooker.native import products; print(products.features())"
+
+
+def test_it_can_be_switched_off() -> None:
+    assert run(ASK, ONLOOKER_NATIVE="0") == "0"
+    with products.disabled():
+        assert not products.has_bf16() and not products.has_integers()
+
+
+def test_without_a_compiler_there_is_no_noise(tmp_path: Path) -> None:
+    assert run(ASK, PATH=str(tmp_path), CXX="", XDG_CACHE_HOME=str(tmp_path)) == "0"
+
+
+def test_a_compiler_that_fails_is_no_compiler(tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.write_text("#!/bin/sh\necho no >&2\nexit 1\n")
+    broken.chmod(0o755)
+    assert run(ASK, CXX=str(broken), XDG_CACHE_HOME=str(tmp_path)) == "0"
+    assert not list((tmp_path / "onlooker" / "native").iterdir())
+
+
+def test_a_cache_that_cannot_be_written_is_no_reason_to_fail(tmp_path: Path) -> None:
+    (tmp_path / "onlooker").write_text("in the way")
+    assert run(ASK, XDG_CACHE_HOME=str(tmp_path)) == "0"
+
+
+@pytest.mark.skipif(build.find_compiler() is None, reason="no compiler")
+def test_the_library_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    first = build.build()
+    assert first is not None and list(first.parent.iterdir()) == [first]
+    monkeypatch.setattr(build, "_compile", lambda *_: pytest.fail("compiled again"))
+    assert build.build() == first
