@@ -12,6 +12,7 @@ from onlooker.language.outputs import StackOutput
 from onlooker.language.protocol import Decoding
 from onlooker.nn.cache import KVCache
 from onlooker.nn.masks import additive, causal_mask, compact, positions
+from onlooker.nn.plain import plain
 from onlooker.nn.prefix import KVPrefix
 
 PROMPT_AT_ONCE = 8192  # positions of all rows together that one forward pass of a prompt takes
@@ -63,7 +64,8 @@ class CausalDecoding:
         inputs_embeds, self.lengths = compact(inputs_embeds, attention_mask)
         rows, length = inputs_embeds.shape[:2]
         known = 0 if prefix is None else prefix.length
-        self._model, self._embed = model, model.get_input_embeddings()
+        model = self._model = plain(model)
+        self._embed = model.get_input_embeddings()
         capacity = known + length + max_new_tokens
         if prefix is None:
             self._cache = KVCache(model.config.get_text_config().num_hidden_layers, capacity)

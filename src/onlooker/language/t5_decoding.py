@@ -11,6 +11,7 @@ from onlooker.language.decoding import join_states, select_states, side_by_side
 from onlooker.language.outputs import StackOutput
 from onlooker.nn.cache import CrossCache
 from onlooker.nn.masks import additive, compact
+from onlooker.nn.plain import plain
 from onlooker.nn.prefix import SourcePrefix
 
 
@@ -58,7 +59,7 @@ class T5Decoding:
     ) -> None:
         if (inputs_embeds is None) == (prefix is None):
             raise ValueError("give either the prompt's inputs_embeds or the prefix that its encoder made")
-        self._model = model
+        model = self._model = plain(model)
         self._ids, self.lengths = compact(decoder_input_ids, decoder_attention_mask)
         if prefix is not None:
             self._source: Tensor | None = prefix.states.to(self._ids.device).expand(len(self._ids), -1, -1)

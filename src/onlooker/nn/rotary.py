@@ -42,11 +42,14 @@ class Rotary:
         self.attention_factor = self._attention_factor()
 
     def __call__(self, position_ids: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-        """Cosine and sine of every position [B, T] -> two of [B, 1, T, K]; pads (-1) count as position 0."""
+        """Cosine and signed sine of every position [B, T] -> two of [B, 1, T, K]; pads (-1) count as position 0.
+
+        The first half of the sine is negated, so that `rotate` need not negate half of every query and key.
+        """
         position_ids = position_ids.clamp(min=0)
         angles = position_ids[:, None, :, None].float() * self._frequencies(position_ids)  # [B, 1, T, K / 2]
-        angles = torch.cat([angles, angles], dim=-1)
         cos, sin = angles.cos(), angles.sin()
+        cos, sin = torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1)
         if self.attention_factor != 1.0:
             cos, sin = cos * self.attention_factor, sin * self.attention_factor
         return cos.to(dtype), sin.to(dtype)
@@ -108,6 +111,5 @@ def _mscale(factor: float, weight: float) -> float:
 
 
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Turn queries or keys [B, H, T, K]: the first half of K pairs with the second."""
-    first, second = x.chunk(2, dim=-1)
-    return x * cos + torch.cat([-second, first], dim=-1) * sin
+    """Turn queries or keys [B, H, T, K]: the first half of K pairs with the second. `sin` is signed (see `Rotary`)."""
+    return (x * cos).add_(x.roll(x.shape[-1] // 2, -1) * sin)
