@@ -1,6 +1,7 @@
 """`onlooker train`, from files to a model that answers."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -123,8 +124,10 @@ def test_adapters_are_written_merged_and_taken_by_the_pipeline(run, data, folder
 
 
 @pytest.mark.parametrize(("stage", "words"), [("blip2-stage1", "cat on a chair"), ("video-llava-stage2", "cat")])
-def test_show_batch_prints_what_is_learnt_and_trains_nothing(run, data, stage, words):
-    code, out, err = run(stage, "--show-batch")
+def test_show_batch_prints_what_is_learnt_without_weights_and_trains_nothing(run, data, folders, stage, words):
+    bare = data["root"] / "bare"
+    shutil.copytree(folders[KINDS[stage]], bare, ignore=shutil.ignore_patterns("*.safetensors"))
+    code, out, err = run(stage, "--show-batch", "--model", bare)
     assert code == 0, err
     assert words in " ".join(out.split())
     assert not (data["root"] / "out").exists()

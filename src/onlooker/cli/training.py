@@ -124,7 +124,7 @@ def train(
         raise typer.BadParameter("--merge belongs to --lora: there are no adapters to merge.")
     with warnings_as_notes(quiet):
         from onlooker.train.data.reading import read_records
-        from onlooker.train.recipes import make_recipe, stage_class
+        from onlooker.train.recipes import make_recipe, read_collator, stage_class
         from onlooker.train.settings import Settings
 
         stage_class(stage)
@@ -151,6 +151,10 @@ def train(
         torch.manual_seed(seed)  # fresh parts are the same for every run of this seed
         records = [read_records(path, media=media) for path in data]
         note(f"{stage} from {model} on {sum(map(len, records))} rows", quiet)
+        if show_batch:
+            processor, config, collate = read_collator(stage, model, max_length=max_length, num_frames=num_frames)
+            _show(processor.tokenizer, config, collate, _loaded(records, collate), settings)
+            return
         recipe = make_recipe(
             stage,
             model,
@@ -164,10 +168,7 @@ def train(
             num_frames=num_frames,
             **({"prefix_lm": True} if prefix_lm else {}),
         )
-        rows = _loaded(records, getattr(recipe.collate, "num_frames", None))
-        if show_batch:
-            _show(recipe, rows, settings)
-            return
+        rows = _loaded(records, recipe.collate)
         _run(recipe, rows, settings, resume=resume, merge=merge, as_json=as_json, quiet=quiet)
 
 
@@ -178,23 +179,22 @@ def _pair(text: str) -> tuple[str, str]:
     return name, source
 
 
-def _loaded(records: list[Records], num_frames: int | None) -> Any:
+def _loaded(records: list[Records], collate: Any) -> Any:
     """The rows of all data sets with their media; several sets are drawn in balance."""
     from onlooker.train.data.loading import LoadedRecords
     from onlooker.train.data.mixture import Mixture
 
-    sets = [LoadedRecords(each, num_frames or 8) for each in records]
+    sets = [LoadedRecords(each, getattr(collate, "num_frames", 8)) for each in records]
     return sets[0] if len(sets) == 1 else Mixture(sets)
 
 
-def _show(recipe: Recipe, rows: Any, settings: Settings) -> None:
+def _show(tokenizer: Any, config: Any, collate: Any, rows: Any, settings: Settings) -> None:
     from rich.console import Console
 
     from onlooker.train.batches import Batches
     from onlooker.train.data.show import show_batch
 
-    batch = next(Batches(rows, recipe.collate, batch_size=settings.batch_size, seed=settings.seed).start())
-    tokenizer, config = recipe.processor.tokenizer, recipe.stage.model.config
+    batch = next(Batches(rows, collate, batch_size=settings.batch_size, seed=settings.seed).start())
     names = ("image_token_index", "video_token_index")
     ids = [getattr(config, name) for name in names if getattr(config, name, None) is not None]
     console = Console()

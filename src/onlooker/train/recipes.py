@@ -9,6 +9,7 @@ from typing import Any
 
 from onlooker.auto import AutoConfig, AutoModelForImageTextToText
 from onlooker.auto_processing import AutoProcessor
+from onlooker.config import Config
 from onlooker.hub import find_file
 from onlooker.models.blip2.retrieval import Blip2ForImageTextRetrieval
 from onlooker.models.instructblip.config import InstructBlipVideoConfig
@@ -24,6 +25,8 @@ STAGES: dict[str, type[Stage]] = {
     for cls in (Blip2Pretraining, Blip2Generative, InstructionTuning, VideoLlavaProjector, VideoLlavaTuning)
 }
 
+Collate = Callable[[list[Any]], dict[str, Any]]
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -31,7 +34,7 @@ class Recipe:
 
     stage: Stage
     processor: Any
-    collate: Callable[[list[Any]], dict[str, Any]]
+    collate: Collate
 
 
 def stage_class(name: str) -> type[Stage]:
@@ -84,34 +87,49 @@ def make_recipe(
         raise ValueError("weights in 4 bits cannot learn: give lora= (--lora) with load_in_4bit")
     if lora is not None and cls is Blip2Pretraining:
         raise ValueError("the first stage trains the Q-Former itself: adapters belong to the stages after it")
-    processor: Any = AutoProcessor.from_pretrained(model)
-    built = _build(cls, model, from_scratch, load_in_4bit, dtype)
+    processor, config, collate = read_collator(stage, model, max_length=max_length, num_frames=num_frames)
+    built = _build(cls, config, model, from_scratch, load_in_4bit, dtype)
     for part, source in (parts or {}).items():
         take_part(built, part, source)
     if lora is not None:
         add_lora(built, lora, rank=rank, base=str(model))
     made = cls(built, trains, **stage_options)
-    if isinstance(made, Blip2Pretraining):
-        if not from_scratch and find_file(model, EXTRA_FILE) is not None:
-            made.load_extra(str(find_file(model, EXTRA_FILE).parent))  # type: ignore[union-attr]
-        return Recipe(made, processor, PairCollator(processor, max_length or 32))
-    is_encoder_decoder = bool(made.model.config.get_text_config().is_encoder_decoder)
-    collate = Collator(
-        processor,
-        encoder_decoder=is_encoder_decoder,
-        max_length=max_length,
-        share_media=isinstance(made, (Blip2Generative, InstructionTuning)),
-        num_frames=num_frames,
-    )
+    if isinstance(made, Blip2Pretraining) and not from_scratch and find_file(model, EXTRA_FILE) is not None:
+        made.load_extra(str(find_file(model, EXTRA_FILE).parent))  # type: ignore[union-attr]
     return Recipe(made, processor, collate)
 
 
-def _build(cls: type[Stage], name: str | Path, from_scratch: bool, load_in_4bit: bool, dtype: Any) -> Any:
-    config = AutoConfig.from_pretrained(name)
+def read_collator(
+    stage: str, model: str | Path, *, max_length: int | None = None, num_frames: int | None = None
+) -> tuple[Any, Config, Collate]:
+    """The processor and the configuration of a checkpoint, and what makes batches of rows; no weights are read.
+
+    Raises:
+        ValueError: an unknown stage, or a checkpoint of another family.
+        ModelNotFoundError: as for from_pretrained.
+    """
+    cls = stage_class(stage)
+    config = AutoConfig.from_pretrained(model)
     if config.model_type not in cls.families:
-        raise ValueError(f"stage {cls.name!r} trains {' or '.join(cls.families)}; {name} is {config.model_type!r}")
+        raise ValueError(f"stage {cls.name!r} trains {' or '.join(cls.families)}; {model} is {config.model_type!r}")
     if config.model_type == "instructblip":  # its processor makes clips, of which a picture is one of one frame
-        config = InstructBlipVideoConfig.from_pretrained(name)
+        config = InstructBlipVideoConfig.from_pretrained(model)
+    processor: Any = AutoProcessor.from_pretrained(model)
+    if issubclass(cls, Blip2Pretraining):
+        return processor, config, PairCollator(processor, max_length or 32)
+    collate = Collator(
+        processor,
+        encoder_decoder=bool(config.get_text_config().is_encoder_decoder),
+        max_length=max_length,
+        share_media=issubclass(cls, (Blip2Generative, InstructionTuning)),
+        num_frames=num_frames,
+    )
+    return processor, config, collate
+
+
+def _build(
+    cls: type[Stage], config: Config, name: str | Path, from_scratch: bool, load_in_4bit: bool, dtype: Any
+) -> Any:
     if cls is Blip2Pretraining:
         model_class: Any = Blip2ForImageTextRetrieval
     else:
