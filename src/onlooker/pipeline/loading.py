@@ -16,7 +16,7 @@ from onlooker.models.blip2.retrieval import Blip2ForImageTextRetrieval
 from onlooker.models.instructblip.config import InstructBlipVideoConfig
 from onlooker.models.instructblip.generation import InstructBlipVideoForConditionalGeneration
 from onlooker.models.video_llava.generation import VideoLlavaForConditionalGeneration
-from onlooker.pretrained.adapter import load_adapter
+from onlooker.pretrained.adapter import find_adapter, load_adapter
 from onlooker.weights.policy import describe_dtypes
 
 WRITERS: dict[str, Any] = {
@@ -50,9 +50,12 @@ def read_model(
     if device is not None and device_map is not None:
         raise ValueError("give device or device_map, not both")
     place = device_map if device_map is not None else choose_device(device)
+    hub, _ = split_hub_options(options)
+    if adapter is not None:
+        adapter = find_adapter(adapter, **hub)  # before the weights, which may take minutes
     family = MATCHERS if compares(config) else WRITERS
     model = family[config.model_type].from_pretrained(name, torch_dtype=dtype, device_map=place, **options)
-    return model if adapter is None else load_adapter(model, adapter, **split_hub_options(options)[0])
+    return model if adapter is None else load_adapter(model, adapter)
 
 
 def choose_device(device: Any) -> torch.device:

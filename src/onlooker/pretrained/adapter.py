@@ -36,6 +36,23 @@ def peft_of(model: Any) -> Any:
     return model.__dict__.get(_PEFT)
 
 
+def find_adapter(name_or_path: str | Path, **hub: Any) -> Path:
+    """The folder of an adapter, its weights in it.
+
+    Raises:
+        ModelNotFoundError: there is no adapter of that name.
+        MissingExtraError: peft is not installed.
+    """
+    require_peft()
+    file = find_file(name_or_path, ADAPTER_CONFIG, **hub)
+    if file is None:
+        raise ModelNotFoundError(f"{name_or_path} holds no adapter: it has no {ADAPTER_CONFIG}")
+    for weights in ("adapter_model.safetensors", "adapter_model.bin"):
+        if find_file(name_or_path, weights, **hub) is not None:
+            break
+    return file.parent
+
+
 def load_adapter(model: Any, name_or_path: str | Path, *, merge: bool = True, **hub: Any) -> Any:
     """Put a trained adapter on a model, in place.
 
@@ -55,13 +72,7 @@ def load_adapter(model: Any, name_or_path: str | Path, *, merge: bool = True, **
     peft = require_peft()
     if peft_of(model) is not None:
         raise ValueError("this model carries an adapter already: merge it first (merge_adapter)")
-    file = find_file(name_or_path, ADAPTER_CONFIG, **hub)
-    if file is None:
-        raise ModelNotFoundError(f"{name_or_path} holds no adapter: it has no {ADAPTER_CONFIG}")
-    for weights in ("adapter_model.safetensors", "adapter_model.bin"):
-        if find_file(name_or_path, weights, **hub) is not None:
-            break
-    wrapper = peft.PeftModel.from_pretrained(model, str(file.parent))
+    wrapper = peft.PeftModel.from_pretrained(model, str(find_adapter(name_or_path, **hub)))
     wrapper.eval()
     remember(model, wrapper)
     is_quantized = getattr(model, "is_loaded_in_4bit", False) or getattr(model, "is_loaded_in_8bit", False)
