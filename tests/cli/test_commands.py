@@ -169,7 +169,7 @@ def test_the_wrong_kind_of_checkpoint_is_refused_before_its_weights_are_read(run
     ("arguments", "message"),
     [
         (["caption"], "Missing argument"),
-        (["caption", "a.png"], "--model"),
+        (["caption", "a.png", "--revision", "v2"], "--revision is of a hub name"),
         (["ask", "a.png", "--model", "x"], "give an image and a question"),
         (["ask", "a.png", "b.png", "--model", "x"], "'b.png' is a file"),
         (["ask", "a.png", "Why?", "--model", "x", "--template", "Q:"], "has no {}"),

@@ -77,6 +77,21 @@ def test_a_family_for_pictures_refuses_a_video_in_one_line(run, folders):
     assert (code, out, err.count("\n")) == (1, "", 1) and "clip.mp4 is a video, and BLIP-2 takes images" in err
 
 
+def test_files_that_cannot_be_answered_about_are_told_without_reading_weights(run, folders, tmp_path):
+    for kind in ("opt", "matching", "video-llava"):
+        shutil.copytree(folders[kind], kind, ignore=shutil.ignore_patterns("*.safetensors"))
+    code, out, err = run("ask", "clip.mp4", "gone.mp4", QUESTION, "-m", "opt", "--json", "--batch-size", "1", *SHORT)
+    assert code == 1 and [json.loads(line)["file"] for line in out.splitlines()] == ["clip.mp4", "gone.mp4"]
+    assert "BLIP-2 takes images" in err and "no weights" not in err
+    assert "BLIP-2 takes images" in run("match", "clip.mp4", "a cup", "-m", "matching")[2]
+    assert "BLIP-2 takes images" in run("rank", "clip.mp4", "Why?", "-c", "a", "-m", "opt")[2]
+    assert "windows are of videos" in run("ask", "clip.mp4", "Why?", "--windows", "1", "-m", "opt")[2]
+    audio = str(VIDEOS / "audio_only_bear.ogg")
+    assert "no video stream" in run("ask", audio, QUESTION, "-m", "video-llava")[2].splitlines()[-1]
+    code, _, err = run("ask", audio, "a.png", QUESTION, "-m", "video-llava")
+    assert code == 1 and "has no weights" in err.splitlines()[-1]
+
+
 def test_a_time_that_the_clip_does_not_have_is_one_line(run, folders):
     code, out, err = run(
         "ask", "clip.mp4", QUESTION, "--start", "1:00:00", "-m", folders["video-llava"], "--quiet", *SHORT
@@ -91,6 +106,8 @@ def test_a_time_that_the_clip_does_not_have_is_one_line(run, folders):
         (("ask", "clip.mp4", "Why?", "--contact-sheet", "no/such/sheet.png"), "there is no folder"),
         (("ask", "clip.mp4", "Why?", "--windows", "5", "--stream"), "leave out --windows"),
         (("chat", "-"), "stdin"),
+        (("chat", "clip.mp4", "--sampling", "query"), "'query' is unknown; there are uniform, linspace"),
+        (("caption", "clip.mp4", "--sampling", "query"), "give --query TEXT"),
     ],
 )
 def test_wrong_usage_is_told_before_anything_is_loaded(run, arguments, message):
@@ -224,7 +241,7 @@ def test_limits_that_errors_name_are_raised_on_the_command_line(run, folders):
     ("words", "said"),
     [
         (("--sampling", "best"), "--sampling 'best' is unknown"),
-        (("--sampling", "query"), "--sampling 'query' is unknown; there are uniform, linspace"),
+        (("--sampling", "scene", "--query", "a cat"), "--sampling scene and --query choose frames in different ways"),
         (("--start", "abc"), "--start: 'abc' is not a time"),
         (("--end", "1:2:3:4"), "--end: '1:2:3:4' is not a time"),
         (("--windows", "0"), "0"),

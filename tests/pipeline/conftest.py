@@ -40,6 +40,19 @@ def embedded(folders, tmp_path_factory, monkeypatch):
     return root
 
 
+@pytest.fixture
+def no_hub(monkeypatch):
+    """Neither the network nor the hub's client may be asked."""
+
+    def refuse(*args, **kwargs):
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("socket.socket.connect", refuse)
+    monkeypatch.setattr("socket.getaddrinfo", refuse)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
+    monkeypatch.setattr("huggingface_hub.HfApi", refuse)
+
+
 @pytest.fixture(scope="session")
 def load(folders):
     """The pipeline of a checkpoint, loaded once."""

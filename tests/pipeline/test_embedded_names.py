@@ -28,19 +28,6 @@ CLASSES = {
 }
 
 
-@pytest.fixture
-def no_hub(monkeypatch):
-    """Neither the network nor the hub's client may be asked."""
-
-    def refuse(*args, **kwargs):
-        raise AssertionError("the hub was asked")
-
-    monkeypatch.setattr("socket.socket.connect", refuse)
-    monkeypatch.setattr("socket.getaddrinfo", refuse)
-    monkeypatch.setattr("huggingface_hub.hf_hub_download", refuse)
-    monkeypatch.setattr("huggingface_hub.HfApi", refuse)
-
-
 @pytest.mark.parametrize("name", STAND_INS)
 def test_a_name_of_the_packages_own_loads_everywhere_without_the_hub(name, embedded, no_hub):
     full, folder = f"onlooker/{name}", embedded / name

@@ -10,205 +10,196 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from onlooker.cli import options as opt
+from onlooker.cli.builtin import ANSWERS, captioner
+from onlooker.cli.frames import Sheet, Sought, Windows, check_sheet
 from onlooker.cli.inputs import Input, expand, split_last
-from onlooker.cli.running import Reporting, Source, answer_files, load, show_prompts
+from onlooker.cli.running import Checkpoint, answer_files, check_inputs, seek, show_prompts
 from onlooker.cli.show import line, note, record
 
 if TYPE_CHECKING:
-    from onlooker.pipeline import Answer, Onlooker, WindowAnswer
+    from onlooker.pipeline import Answer, WindowAnswer
     from onlooker.pipeline.sheet import ContactSheet
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writing:
+    """The options that `caption` and `ask` have in common."""
+
+    stream: opt.Stream = False
+    show_prompt: opt.ShowPrompt = False
+    telling: opt.Telling
+    source: opt.Source
+    batch_size: opt.BatchSize = 8
+    frames: Sought
+    contact_sheet: Sheet = None
+    words: opt.BeamWords
+
+
+@dataclass(frozen=True)
+class Asking:
+    """What they differ in."""
+
+    ask: Callable[..., Any]  # (eyes, media, **options)
+    texts: Callable[[Any, str], list[tuple[str, str]]]
+    question: str | None = None
+    windows: float | None = None
 
 
 def caption(
     files: opt.Files,
-    model: opt.Model,
+    *,
     prompt: Annotated[
         str | None, typer.Option("--prompt", "-p", help='Words to go on from, such as "a photo of".')
     ] = None,
-    num_frames: opt.NumFrames = None,
-    sampling: opt.Sampling = None,
-    start: opt.Start = None,
-    end: opt.End = None,
-    limits: opt.Limit = None,
-    contact_sheet: opt.Sheet = None,
-    as_json: opt.AsJson = False,
-    stream: opt.Stream = False,
-    show_prompt: opt.ShowPrompt = False,
-    max_new_tokens: opt.MaxNewTokens = opt.MAX_NEW_TOKENS,
-    num_beams: opt.NumBeams = 1,
-    temperature: opt.Temperature = 0.0,
-    top_p: opt.TopP = None,
-    top_k: opt.TopK = None,
-    seed: opt.Seed = None,
-    repetition_penalty: opt.Penalty = None,
-    stop: opt.Stop = None,
-    revision: opt.Revision = None,
-    dtype: opt.Dtype = "default",
-    device: opt.Device = None,
-    batch_size: opt.BatchSize = 8,
-    quiet: opt.Quiet = False,
-    debug: opt.Debug = False,
+    given: Writing,
 ) -> int:
     """Say what is in each image or video."""
-    generation = opt.sampling(temperature, top_p, top_k, seed, repetition_penalty)
-    generation |= {"max_new_tokens": max_new_tokens, "num_beams": num_beams, "stop": stop or []}
-    source = Source(model, revision, dtype, device, batch_size)
+    inputs = expand(files)
     asking = Asking(
         ask=lambda eyes, media, **options: eyes.caption(media, prompt=prompt, **options),
         texts=lambda writer, kind: [(writer.caption(prompt, (kind,)),) * 2],
-        clip=opt.clip_options(num_frames, sampling, start, end, limits),
-        generation=generation,
-        stream=stream,
-        sheet=contact_sheet,
-        title="",
     )
-    return _write(source, expand(files), asking, show_prompt, Reporting(as_json, quiet, debug))
+    return _write(inputs, asking, given, captioner(inputs))
 
 
 def ask(
     files: Annotated[
         list[str], typer.Argument(metavar="FILE... QUESTION", help="Images and videos, then the question.")
     ],
-    model: opt.Model,
+    *,
     question: opt.QuestionOption = None,
     template: opt.Template = None,
     choices: Annotated[
         list[str] | None,
         typer.Option("--choice", "-c", help="A possible answer; repeat it, and the likeliest of them is given."),
     ] = None,
-    num_frames: opt.NumFrames = None,
-    sampling: opt.Sampling = None,
-    start: opt.Start = None,
-    end: opt.End = None,
-    limits: opt.Limit = None,
-    windows: opt.Windows = None,
-    contact_sheet: opt.Sheet = None,
-    as_json: opt.AsJson = False,
-    stream: opt.Stream = False,
-    show_prompt: opt.ShowPrompt = False,
-    max_new_tokens: opt.MaxNewTokens = opt.MAX_NEW_TOKENS,
-    num_beams: opt.NumBeams = 1,
-    temperature: opt.Temperature = 0.0,
-    top_p: opt.TopP = None,
-    top_k: opt.TopK = None,
-    seed: opt.Seed = None,
-    repetition_penalty: opt.Penalty = None,
-    stop: opt.Stop = None,
-    revision: opt.Revision = None,
-    dtype: opt.Dtype = "default",
-    device: opt.Device = None,
-    batch_size: opt.BatchSize = 8,
-    quiet: opt.Quiet = False,
-    debug: opt.Debug = False,
+    windows: Windows = None,
+    given: Writing,
 ) -> int:
     """Answer a question about each image or video."""
     names, text = split_last(files, question, "question", "--question")
     opt.check_template(template)
-    generation = opt.sampling(temperature, top_p, top_k, seed, repetition_penalty)
-    generation |= {"max_new_tokens": max_new_tokens, "num_beams": num_beams, "stop": stop or []}
-    source = Source(model, revision, dtype, device, batch_size)
+    if given.stream and (windows is not None or choices):
+        raise typer.BadParameter("--stream prints words as they come: leave out --windows and --choice.")
     fixed = {"template": template, "choices": choices or None}
     asking = Asking(
         ask=lambda eyes, media, **options: eyes.ask(media, text, **fixed, **options),
         texts=lambda writer, kind: [(writer.question(text, (kind,), template), text)],
-        clip=opt.clip_options(num_frames, sampling, start, end, limits),
-        generation=generation,
-        stream=stream,
+        question=text,
         windows=windows,
-        sheet=contact_sheet,
-        title=text,
     )
-    if stream and (windows is not None or choices):
-        raise typer.BadParameter("--stream prints words as they come: leave out --windows and --choice.")
-    return _write(source, expand(names), asking, show_prompt, Reporting(as_json, quiet, debug))
+    return _write(expand(names), asking, given, ANSWERS)
 
 
-@dataclass(frozen=True)
-class Asking:
-    """What `caption` and `ask` differ in, and how they go about it."""
-
-    ask: Callable[..., Any]  # (eyes, media, **options)
-    texts: Callable[[Any, str], list[tuple[str, str]]]
-    clip: dict[str, Any]
-    generation: dict[str, Any]
-    stream: bool
-    sheet: Path | None
-    title: str  # above the contact sheet
-    windows: float | None = None
-
-
-def _write(source: Source, inputs: list[Input], asking: Asking, show_prompt: bool, telling: Reporting) -> int:
+def _write(inputs: list[Input], asking: Asking, given: Writing, built_in: str) -> int:
     """Answer about every file, tell the answers, and draw the contact sheet."""
-    generation, many = asking.generation, len(inputs) > 1
-    if asking.stream and (telling.as_json or generation["num_beams"] > 1):
+    telling, path = given.telling, given.contact_sheet
+    if given.stream and (telling.as_json or given.words.num_beams > 1):
         raise typer.BadParameter("--stream prints words as they come: leave out --json and --num-beams.")
-    opt.check_sheet(asking.sheet)
+    check_sheet(path)
+    clip, text = given.frames.keywords(), given.frames.text(asking.question)
+    given.words.keywords()  # wrong options are told before a model is looked for
+    check_inputs(inputs)
+    checkpoint = Checkpoint(given.source, telling, built_in, batch_size=given.batch_size, is_shown=given.show_prompt)
+    clip |= seek(text, given.frames, given.source, telling)
     from onlooker.pipeline.sheet import ContactSheet
 
-    sheet = ContactSheet(asking.title)
-    if show_prompt:
-        seen = None if asking.sheet is None else lambda given, medium: sheet.add(medium, given.name)
-        code = show_prompts(source, inputs, asking.clip, asking.texts, telling, seen)
-        _save(sheet, asking.sheet, telling)
-        return code
-    eyes = load(source, telling.quiet, inputs)
-
-    def read(given: Input) -> Any:
-        if asking.windows is not None:
-            return _ask_windows(eyes, given, asking, sheet, telling, many)
-        return eyes.load(given.source, **asking.clip)
-
-    def show(given: Input, result: tuple[Any, Answer]) -> None:
-        medium, answer = result
-        if asking.sheet is not None and medium is not None:
-            sheet.add(medium, given.name, str(answer))
-        if telling.as_json:
-            record({"file": given.name, **answer.to_dict()})
-        elif not asking.stream:
-            line(f"{given.name}: {answer}" if many else str(answer))
-        if answer.finish_reason == "length":
-            limit = generation["max_new_tokens"]
-            note(f"note: {given.name}: cut at {limit} tokens; --max-new-tokens gives more", telling.quiet)
-
-    def work(batch: list[Input], media: list[Any]) -> list[tuple[Any, Answer]]:
-        if asking.windows is not None:
-            return [(None, answer) for answer in media]
-        if not asking.stream:
-            return list(zip(media, asking.ask(eyes, media, **generation)))
-        with asking.ask(eyes, media[0], stream=True, **generation) as pieces:
-            if many:
-                typer.echo(f"{batch[0].name}: ", nl=False)
-            for piece in pieces:
-                typer.echo(piece, nl=False)
-            typer.echo()
-            return [(media[0], pieces.answer)]
-
-    size = 1 if asking.stream or asking.windows is not None else source.batch_size
-    code = answer_files(inputs, telling, size, read, work, show)
-    _save(sheet, asking.sheet, telling)
+    run = _Run(inputs, asking, given, checkpoint, clip, ContactSheet(asking.question or ""))
+    code = run.show_prompts() if given.show_prompt else run.answer_windows() if asking.windows else run.answer()
+    if path is not None:
+        run.save_sheet(path)
     return code
 
 
-def _save(sheet: ContactSheet, path: Path | None, telling: Reporting) -> None:
-    if path is None:
-        return
-    if sheet.is_empty:
-        note(f"note: no frames were used, so {path} was not written", telling.quiet)
-        return
-    sheet.save(path)
-    note(f"frames drawn in {path}", telling.quiet)
+@dataclass(frozen=True)
+class _Run:
+    """One call of a command, with all that it needs at hand."""
 
+    inputs: list[Input]
+    asking: Asking
+    given: Writing
+    checkpoint: Checkpoint
+    clip: dict[str, Any]
+    sheet: ContactSheet
 
-def _ask_windows(
-    eyes: Onlooker, given: Input, asking: Asking, sheet: ContactSheet, telling: Reporting, many: bool
-) -> Answer:
-    """Answer a long video window by window; each answer is told as it comes."""
+    def show_prompts(self) -> int:
+        """Show what the model would be given."""
 
-    def told(window: WindowAnswer, frames: Any) -> None:
-        if asking.sheet is not None:
-            sheet.add(frames, given.name, str(window))
-        if not telling.as_json:
-            line(f"{given.name}: {window}" if many else str(window))
+        def seen(given: Input, medium: Any) -> None:
+            self._draw(given, medium, "")
 
-    options = {**asking.generation, **asking.clip}
-    return asking.ask(eyes, given.source, windows=asking.windows, on_window=told, **options)
+        return show_prompts(self.checkpoint, self.inputs, self.clip, self.asking.texts, self.given.telling, seen)
+
+    def answer(self) -> int:
+        """Answer about some files at a time, or word by word about one after the other."""
+        generation = self.given.words.keywords()
+
+        def work(batch: list[Input], media: list[Any]) -> list[tuple[Any, Answer]]:
+            eyes = self.checkpoint.eyes
+            if not self.given.stream:
+                return list(zip(media, self.asking.ask(eyes, media, **generation)))
+            with self.asking.ask(eyes, media[0], stream=True, **generation) as pieces:
+                typer.echo(self._name(batch[0]), nl=False)
+                for piece in pieces:
+                    typer.echo(piece, nl=False)
+                typer.echo()
+                return [(media[0], pieces.answer)]
+
+        def show(given: Input, result: tuple[Any, Answer]) -> None:
+            medium, answer = result
+            self._draw(given, medium, str(answer))
+            self._tell(given, answer, is_told=self.given.stream)
+
+        return self._go(lambda given: self.checkpoint.open(given, self.clip), work, show)
+
+    def answer_windows(self) -> int:
+        """Answer long videos window by window; each window's answer is told as it comes.
+
+        Raises:
+            ValueError: the family takes pictures.
+        """
+        family = self.checkpoint.writer.family
+        if not family.takes_video:
+            raise ValueError(f"windows are of videos, and {family.name} takes images: leave out --windows")
+        options = {**self.given.words.keywords(), **self.clip, "windows": self.asking.windows}
+
+        def read(given: Input) -> Answer:
+            def told(window: WindowAnswer, frames: Any) -> None:
+                self._draw(given, frames, str(window))
+                if not self.given.telling.as_json:
+                    line(f"{self._name(given)}{window}")
+
+            return self.asking.ask(eyes, given.source, on_window=told, **options)
+
+        eyes = self.checkpoint.eyes
+        return self._go(read, lambda _, answers: answers, self._tell, size=1)
+
+    def save_sheet(self, path: Path) -> None:
+        """Write the contact sheet, and say where."""
+        quiet = self.given.telling.quiet
+        if self.sheet.is_empty:
+            note(f"note: no frames were used, so {path} was not written", quiet)
+            return
+        self.sheet.save(path)
+        note(f"frames drawn in {path}", quiet)
+
+    def _go(self, read: Any, work: Any, show: Any, size: int | None = None) -> int:
+        size = 1 if self.given.stream else size or self.given.batch_size
+        return answer_files(self.inputs, self.given.telling, size, read, work, show, lambda: self.checkpoint.eyes)
+
+    def _tell(self, given: Input, answer: Answer, is_told: bool = False) -> None:
+        telling, limit = self.given.telling, self.given.words.max_new_tokens
+        if telling.as_json:
+            record({"file": given.name, **answer.to_dict()})
+        elif not is_told:
+            line(f"{self._name(given)}{answer}")
+        if answer.finish_reason == "length":
+            note(f"note: {given.name}: cut at {limit} tokens; --max-new-tokens gives more", telling.quiet)
+
+    def _name(self, given: Input) -> str:
+        """What stands in front of a line about a file, where there are several."""
+        return f"{given.name}: " if len(self.inputs) > 1 else ""
+
+    def _draw(self, given: Input, medium: Any, text: str) -> None:
+        if self.given.contact_sheet is not None:
+            self.sheet.add(medium, given.name, text)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from onlooker.cli import answers, chatting, converting, fetching, scores, training, world
+from onlooker.cli.grouped import spread
 from onlooker.cli.options import Debug
 from onlooker.cli.reporting import FAILED, one_line, report, warnings_as_notes
 
@@ -25,6 +26,15 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "world": world.world,
 }
 
+EXAMPLES = {
+    "caption": "onlooker caption photo.jpg clip.mp4 --model LanguageBind/Video-LLaVA-7B-hf",
+    "ask": "onlooker ask clip.mp4 'Why is this funny?' --stream --model LanguageBind/Video-LLaVA-7B-hf",
+    "chat": "onlooker chat clip.mp4 --model LanguageBind/Video-LLaVA-7B-hf",
+    "match": "onlooker match photo.jpg 'a cup of coffee' 'a cat' --model Salesforce/blip2-itm-vit-g",
+    "rank": "onlooker rank photo.jpg 'Is it tea?' -c yes -c no --model Salesforce/blip2-opt-2.7b",
+    "fetch": "onlooker fetch Salesforce/blip2-opt-2.7b",
+}
+
 USAGE, INTERRUPTED = 2, 130  # FAILED is 1
 
 # typer carries its own copy of click since 0.27 and uses the package before that; both are reached this way.
@@ -35,7 +45,6 @@ def build_app() -> typer.Typer:
     """The Typer application with every command."""
     app = typer.Typer(
         name="onlooker",
-        help="Ask questions about your images and videos.",
         add_completion=False,
         no_args_is_help=True,
         pretty_exceptions_enable=False,
@@ -43,7 +52,8 @@ def build_app() -> typer.Typer:
     )
     app.callback()(_top)
     for name, command in COMMANDS.items():
-        app.command(name)(command)
+        example = f"For example: {EXAMPLES[name]}" if name in EXAMPLES else None
+        app.command(name, epilog=example)(spread(command))
     return app
 
 
@@ -61,7 +71,10 @@ def _top(
     ] = False,
     debug: Debug = False,
 ) -> None:
-    """Ask questions about your images and videos, with BLIP-2, InstructBLIP and Video-LLaVA."""
+    """Ask questions about your images and videos, with BLIP-2, InstructBLIP and Video-LLaVA.
+
+    Without --model small models answer that know only coloured shapes that move; `onlooker fetch` brings real ones.
+    """
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from onlooker.cli import options as opt
+from onlooker.cli.builtin import ANSWERS
+from onlooker.cli.frames import Clips
 from onlooker.cli.reporting import FAILED, report
-from onlooker.cli.running import Reporting, Source, load
+from onlooker.cli.running import Checkpoint
 from onlooker.cli.show import note, record
 from onlooker.errors import OnlookerError
 
@@ -25,31 +27,17 @@ Anything else is a question; Ctrl-C stops an answer."""
 
 
 def chat(
-    model: opt.Model,
     files: Annotated[
         list[str] | None, typer.Argument(metavar="[FILE...]", help="Images and videos to talk about: paths or URLs.")
     ] = None,
+    *,
     system: Annotated[
         str | None, typer.Option("--system", metavar="TEXT", help="A sentence in front of everything.")
     ] = None,
-    num_frames: opt.NumFrames = None,
-    sampling: opt.Sampling = None,
-    start: opt.Start = None,
-    end: opt.End = None,
-    limits: opt.Limit = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object per answer, one per line.")] = False,
-    max_new_tokens: opt.MaxNewTokens = 256,
-    temperature: opt.Temperature = 0.0,
-    top_p: opt.TopP = None,
-    top_k: opt.TopK = None,
-    seed: opt.Seed = None,
-    repetition_penalty: opt.Penalty = None,
-    stop: opt.Stop = None,
-    revision: opt.Revision = None,
-    dtype: opt.Dtype = "default",
-    device: opt.Device = None,
-    quiet: opt.Quiet = False,
-    debug: opt.Debug = False,
+    source: opt.Source,
+    frames: Clips,
+    words: opt.LongWords,
+    telling: opt.Telling,
 ) -> int:
     """Talk about images and videos; each answer knows what was said before.
 
@@ -57,11 +45,9 @@ def chat(
     """
     if "-" in (files or []):
         raise typer.BadParameter("questions come from stdin, so a file cannot: give its path.")
-    generation = opt.sampling(temperature, top_p, top_k, seed, repetition_penalty)
-    generation |= {"max_new_tokens": max_new_tokens, "stop": stop or []}
-    eyes = load(Source(model, revision, dtype, device, batch_size=8), quiet)
-    told = eyes.chat(system=system, **opt.clip_options(num_frames, sampling, start, end, limits))
-    talk = _Talk(eyes, told, generation, Reporting(as_json, quiet, debug))
+    generation, clip = words.keywords(), frames.keywords()
+    eyes = Checkpoint(source, telling, ANSWERS).eyes
+    talk = _Talk(eyes, eyes.chat(system=system, **clip), generation, telling)
     for name in files or []:
         talk.show(name)
     for text in _lines():
@@ -88,7 +74,7 @@ def _lines() -> Iterator[str]:
 class _Talk:
     """One conversation, line by line; what goes wrong is told, and the talk goes on."""
 
-    def __init__(self, eyes: Onlooker, chat: Chat, generation: dict[str, Any], telling: Reporting) -> None:
+    def __init__(self, eyes: Onlooker, chat: Chat, generation: dict[str, Any], telling: opt.Telling) -> None:
         self._eyes, self._chat, self._generation, self._telling = eyes, chat, generation, telling
         self._shown = 0
         self.has_failed = False

@@ -22,6 +22,17 @@ class Input:
         """Whether reading it may work: all but paths of files that do not exist."""
         return not isinstance(self.source, str) or _is_url(self.source) or os.path.exists(self.source)
 
+    def is_picture(self) -> bool:
+        """Whether its first bytes are those of a picture; of what is not on this machine, whether its name is."""
+        from onlooker.media.animation import looks_like_image
+
+        if isinstance(self.source, bytes):
+            return looks_like_image(self.source[:16])
+        if not os.path.isfile(self.source):
+            return self.source.startswith("data:image/") or self.source.lower().endswith(_PICTURES)
+        with open(self.source, "rb") as file:
+            return looks_like_image(file.read(16))
+
 
 def expand(patterns: list[str]) -> list[Input]:
     """Every image that the arguments stand for, in order, each glob sorted.
@@ -49,10 +60,8 @@ def _shown(text: str) -> str:
 
 
 #: endings that say "file" even where there is none of that name, so that a mistyped name is not taken for a text
-_ENDINGS = (
-    *(".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic"),
-    *(".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m4v", ".flv", ".h264"),
-)
+_PICTURES = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic")
+_VIDEOS = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".ts", ".m4v", ".flv", ".h264")
 
 
 def split_texts(arguments: list[str], given: list[str] | None, option: str) -> tuple[list[str], list[str]]:
@@ -75,7 +84,7 @@ def split_texts(arguments: list[str], given: list[str] | None, option: str) -> t
 
 
 def _names_a_file(text: str) -> bool:
-    return text == "-" or _is_url(text) or os.path.exists(text) or text.lower().endswith(_ENDINGS)
+    return text == "-" or _is_url(text) or os.path.exists(text) or text.lower().endswith((*_PICTURES, *_VIDEOS))
 
 
 def split_last(arguments: list[str], given: str | None, what: str, option: str) -> tuple[list[str], str]:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+import typer
+
+from onlooker.cli.builtin import MATCHES, say_built_in
+from onlooker.cli.frames import Sought
 from onlooker.cli.inputs import Input
+from onlooker.cli.options import Source, Telling
 from onlooker.cli.reporting import FAILED, one_line, report
 from onlooker.cli.show import line, note, progress, record
 from onlooker.errors import OnlookerError
@@ -15,59 +22,98 @@ if TYPE_CHECKING:
     from onlooker.pipeline import Onlooker, PromptWriter
 
 
-@dataclass(frozen=True)
-class Source:
-    """Which model, and how to load it."""
+class Checkpoint:
+    """The model of a command: its processor is at hand at once, its weights are read when something is asked of it.
 
-    model: str
-    revision: str | None
-    dtype: str
-    device: str | None
-    batch_size: int
-    wants_matching: bool = False  # a checkpoint of the other kind is refused before its weights are read
-
-
-@dataclass(frozen=True)
-class Reporting:
-    """How results and errors are told."""
-
-    as_json: bool
-    quiet: bool
-    debug: bool
-
-
-def load(source: Source, quiet: bool, inputs: list[Input] | None = None) -> Onlooker:
-    """The model, with a bar while it loads and a line on how it was loaded.
+    Args:
+        built_in: what stands in when none was named.
+        option: that names another.
+        is_shown: only prompts are wanted, so that nothing is loaded.
 
     Raises:
-        FileNotFoundError: none of the inputs is there; a model may take minutes to load, and would have nothing to do.
+        typer.BadParameter: a revision without a name.
+        ModelNotFoundError: there is no such checkpoint, or no such adapter.
+        CheckpointError: it is of the kind that was not wanted.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        telling: Telling,
+        built_in: str,
+        *,
+        batch_size: int = 8,
+        option: str = "--model",
+        wants_matching: bool = False,
+        is_shown: bool = False,
+    ) -> None:
+        if source.model is None and source.revision is not None:
+            raise typer.BadParameter("--revision is of a hub name: give --model too.")
+        self._source, self._telling, self._batch_size = source, telling, batch_size
+        self._name = built_in if source.model is None else source.model
+        if source.model is None:
+            say_built_in(built_in, option, telling.quiet)
+        elif not is_shown:
+            note(f"loading {self._name}", telling.quiet)
+        from onlooker.pipeline import PromptWriter
+
+        self.writer = PromptWriter.from_pretrained(self._name, wants_matching=wants_matching, revision=source.revision)
+
+    @cached_property
+    def eyes(self) -> Onlooker:
+        """The model, with a bar while it loads and a line on how a named one was loaded."""
+        from onlooker.pipeline import Onlooker
+
+        source, quiet = self._source, self._telling.quiet
+        # The small ones cost nothing in float32, and answer alike on every machine.
+        dtype = "fp32" if source.model is None and source.dtype == "default" else source.dtype
+        with progress(f"loading {self._name}", shown=not quiet, as_bytes=True) as move:
+            eyes = Onlooker.from_pretrained(
+                self._name,
+                dtype=dtype,
+                device=source.device,
+                revision=source.revision,
+                adapter=source.adapter,
+                batch_size=self._batch_size,
+                progress=move,
+            )
+        if source.model is not None:
+            note(eyes.description, quiet)
+        return eyes
+
+    def open(self, given: Input, clip: dict[str, Any] | None = None) -> Any:
+        """What is in a file, as the model will look at it; needs no weights."""
+        from onlooker.pipeline.media import ClipOptions
+
+        return self.writer.open(given.source, ClipOptions(**(clip or {})))
+
+
+def check_inputs(inputs: list[Input]) -> None:
+    """
+    Raises:
+        FileNotFoundError: none of the inputs is there, so that no model is needed.
     """
     if inputs and not any(given.is_there() for given in inputs):
         raise FileNotFoundError(f"no such file: {', '.join(given.name for given in inputs)}")
-    note(f"loading {source.model}", quiet)
-    _writer(source)
-    from onlooker.pipeline import Onlooker
 
-    with progress(f"loading {source.model}", shown=not quiet, as_bytes=True) as move:
-        eyes = Onlooker.from_pretrained(
-            source.model,
-            dtype=source.dtype,
-            device=source.device,
-            revision=source.revision,
-            batch_size=source.batch_size,
-            progress=move,
-        )
-    note(eyes.description, quiet)
-    return eyes
+
+def seek(text: str | None, frames: Sought, source: Source, telling: Telling) -> dict[str, Any]:
+    """The keyword of the pipeline that chooses frames by how well they fit a text; none without one."""
+    if text is None:
+        return {}
+    other = replace(source, model=frames.query_model, adapter=None, revision=None)
+    seeker = Checkpoint(other, telling, MATCHES, option="--query-model", wants_matching=True)
+    return {"score": seeker.eyes.scorer(text)}
 
 
 def answer_files(
     inputs: list[Input],
-    telling: Reporting,
+    telling: Telling,
     batch_size: int,
     read: Callable[[Input], Any],
     work: Callable[[list[Input], list[Any]], list[Any]],
     show: Callable[[Input, Any], None],
+    prepare: Callable[[], Any] | None = None,
 ) -> int:
     """Read the files, work on them some at a time, and show each result in the order of the files.
 
@@ -75,14 +121,22 @@ def answer_files(
         read: gives what is in a file; what goes wrong there is told, and the other files go on.
         work: inputs and what was read -> one result for each.
         show: called with the input and its result.
+        prepare: called before the first work, once there is some: a model need not be loaded for files that are bad.
 
     Returns:
         The exit code: 1 when a file could not be read, the others were still done.
     """
-    failures = 0
+    batches = ([(given, _read(given, read)) for given in part] for part in _parts(inputs, batch_size))
+    waiting: list[list[tuple[Input, Any]]] = []
+    if prepare is not None:
+        for batch in batches:
+            waiting.append(batch)
+            if not all(isinstance(found, Exception) for _, found in batch):
+                prepare()
+                break
+    failures = done = 0
     with progress("files", shown=len(inputs) > 1 and not telling.quiet) as move:
-        for start in range(0, len(inputs), batch_size):
-            batch = [(given, _read(given, read)) for given in inputs[start : start + batch_size]]
+        for batch in itertools.chain(waiting, batches):
             good = [(given, image) for given, image in batch if not isinstance(image, Exception)]
             results = iter(work([given for given, _ in good], [image for _, image in good]) if good else [])
             for given, image in batch:
@@ -91,8 +145,13 @@ def answer_files(
                     _tell(given, image, telling)
                 else:
                     show(given, next(results))
-            move(start + len(batch), len(inputs))
+            done += len(batch)
+            move(done, len(inputs))
     return FAILED if failures else 0
+
+
+def _parts(inputs: list[Input], size: int) -> list[list[Input]]:
+    return [inputs[start : start + size] for start in range(0, len(inputs), size)]
 
 
 def _read(given: Input, read: Callable[[Input], Any]) -> Any:
@@ -103,18 +162,18 @@ def _read(given: Input, read: Callable[[Input], Any]) -> Any:
         return error
 
 
-def _tell(given: Input, error: Exception, telling: Reporting) -> None:
+def _tell(given: Input, error: Exception, telling: Telling) -> None:
     report(error, debug=telling.debug, about=given.name)
     if telling.as_json:
         record({"file": given.name, "error": one_line(str(error))})
 
 
 def show_prompts(
-    source: Source,
+    checkpoint: Checkpoint,
     inputs: list[Input],
     clip: dict[str, Any],
     texts: Callable[[PromptWriter, str], list[tuple[str, str]]],
-    telling: Reporting,
+    telling: Telling,
     seen: Callable[[Input, Any], None] | None = None,
 ) -> int:
     """Show what the model would be given for every file and text; no weights are read.
@@ -123,10 +182,9 @@ def show_prompts(
         texts: writer and kind of medium -> prompts, and what a Q-Former would be told with each.
         seen: called with each input and what was read from it.
     """
-    writer = _writer(source)
-    from onlooker.pipeline.media import ClipOptions, kind_of
+    from onlooker.pipeline.media import kind_of
 
-    options = ClipOptions(**clip)
+    writer = checkpoint.writer
 
     def show(given: Input, prompts: list[Any]) -> None:
         for prompt in prompts:
@@ -140,10 +198,4 @@ def show_prompts(
             seen(batch[0], media[0])
         return [[writer.show(medium, *pair) for pair in texts(writer, kind_of(medium))] for medium in media]
 
-    return answer_files(inputs, telling, 1, lambda given: writer.open(given.source, options), work, show)
-
-
-def _writer(source: Source) -> PromptWriter:
-    from onlooker.pipeline import PromptWriter
-
-    return PromptWriter.from_pretrained(source.model, wants_matching=source.wants_matching, revision=source.revision)
+    return answer_files(inputs, telling, 1, lambda given: checkpoint.open(given, clip), work, show)

@@ -7,36 +7,34 @@ from typing import Annotated
 import typer
 
 from onlooker.cli import options as opt
+from onlooker.cli.builtin import ANSWERS, MATCHES
+from onlooker.cli.frames import Sought
 from onlooker.cli.inputs import Input, expand, split_last, split_texts
-from onlooker.cli.running import Reporting, Source, answer_files, load, show_prompts
+from onlooker.cli.running import Checkpoint, answer_files, check_inputs, seek, show_prompts
 from onlooker.cli.show import line, record
 
 
 def match(
     files: Annotated[list[str], typer.Argument(metavar="FILE... TEXT...", help="Images, then texts.")],
-    model: opt.Model,
+    *,
     texts: Annotated[
         list[str] | None, typer.Option("--text", "-t", help="A text, when all arguments are images; repeatable.")
     ] = None,
-    as_json: opt.AsJson = False,
     show_prompt: opt.ShowPrompt = False,
-    revision: opt.Revision = None,
-    dtype: opt.Dtype = "default",
-    device: opt.Device = None,
+    source: opt.Source,
     batch_size: opt.BatchSize = 8,
-    quiet: opt.Quiet = False,
-    debug: opt.Debug = False,
+    telling: opt.Telling,
 ) -> int:
     """Say how well texts fit each image: matching probability (ITM) and similarity (ITC)."""
     names, chosen = split_texts(files, texts, "--text")
-    inputs, telling = expand(names), Reporting(as_json, quiet, debug)
-    source = Source(model, revision, dtype, device, batch_size, wants_matching=True)
+    inputs = expand(names)
+    check_inputs(inputs)
+    checkpoint = Checkpoint(source, telling, MATCHES, batch_size=batch_size, wants_matching=True, is_shown=show_prompt)
     if show_prompt:
-        return show_prompts(source, inputs, {}, lambda writer, kind: [(text, text) for text in chosen], telling)
-    eyes = load(source, quiet, inputs)
+        return show_prompts(checkpoint, inputs, {}, lambda writer, kind: [(text, text) for text in chosen], telling)
 
     def show(given: Input, matches: list) -> None:
-        if as_json:
+        if telling.as_json:
             record({"file": given.name, "matches": [each.to_dict() for each in matches]})
             return
         _heading(given, inputs)
@@ -47,9 +45,10 @@ def match(
         inputs,
         telling,
         batch_size,
-        lambda given: eyes.load(given.source),
-        lambda _, images: eyes.match(images, chosen),
+        checkpoint.open,
+        lambda _, images: checkpoint.eyes.match(images, chosen),
         show,
+        lambda: checkpoint.eyes,
     )
 
 
@@ -57,40 +56,32 @@ def rank(
     files: Annotated[
         list[str], typer.Argument(metavar="FILE... QUESTION", help="Images and videos, then the question.")
     ],
-    model: opt.Model,
+    *,
     candidates: Annotated[
         list[str], typer.Option("--candidate", "-c", help="A possible answer; repeat it for each of them.")
     ],
     question: opt.QuestionOption = None,
     template: opt.Template = None,
-    num_frames: opt.NumFrames = None,
-    sampling: opt.Sampling = None,
-    start: opt.Start = None,
-    end: opt.End = None,
-    limits: opt.Limit = None,
-    as_json: opt.AsJson = False,
     show_prompt: opt.ShowPrompt = False,
-    revision: opt.Revision = None,
-    dtype: opt.Dtype = "default",
-    device: opt.Device = None,
+    source: opt.Source,
     batch_size: opt.BatchSize = 8,
-    quiet: opt.Quiet = False,
-    debug: opt.Debug = False,
+    frames: Sought,
+    telling: opt.Telling,
 ) -> int:
     """Order possible answers to a question about each image or video by how likely they are."""
     names, text = split_last(files, question, "question", "--question")
-    inputs, telling = expand(names), Reporting(as_json, quiet, debug)
-    source = Source(model, revision, dtype, device, batch_size)
-    clip = opt.clip_options(num_frames, sampling, start, end, limits)
+    inputs, clip = expand(names), frames.keywords()
     opt.check_template(template)
+    check_inputs(inputs)
+    checkpoint = Checkpoint(source, telling, ANSWERS, batch_size=batch_size, is_shown=show_prompt)
+    clip |= seek(frames.text(text), frames, source, telling)
     if show_prompt:
         return show_prompts(
-            source, inputs, clip, lambda writer, kind: [(writer.question(text, (kind,), template), text)], telling
+            checkpoint, inputs, clip, lambda writer, kind: [(writer.question(text, (kind,), template), text)], telling
         )
-    eyes = load(source, quiet, inputs)
 
     def show(given: Input, ranked: list) -> None:
-        if as_json:
+        if telling.as_json:
             record({"file": given.name, "candidates": [each.to_dict() for each in ranked]})
             return
         _heading(given, inputs)
@@ -101,9 +92,10 @@ def rank(
         inputs,
         telling,
         batch_size,
-        lambda given: eyes.load(given.source, **clip),
-        lambda _, media: eyes.rank(media, text, candidates, template=template),
+        lambda given: checkpoint.open(given, clip),
+        lambda _, media: checkpoint.eyes.rank(media, text, candidates, template=template),
         show,
+        lambda: checkpoint.eyes,
     )
 
 
