@@ -13,7 +13,7 @@ from onlooker.media.ahead import ahead
 from onlooker.pipeline.answering import end_tokens, frames_of, write
 from onlooker.pipeline.encoded import Encoded, Row, is_many
 from onlooker.pipeline.looking import Look
-from onlooker.pipeline.media import ClipOptions, is_picture
+from onlooker.pipeline.media import ClipOptions, fetched, is_picture
 from onlooker.pipeline.ranking import rank_candidates
 from onlooker.pipeline.records import Answer, WindowAnswer
 from onlooker.pipeline.seeing import Seer
@@ -115,6 +115,7 @@ class Asker(Seer):
             raise ValueError("windows are of videos, which are read window by window: give a file, and a family for it")
         if options.get("stream"):
             raise ValueError("stream=True goes without windows: follow them with on_window")
+        source = fetched(source, clip)
         if is_picture(source, clip):  # among videos: it has no windows
             return self._answer(source, question, make_row, clip, "raise", options, choices)
         if choices is None and is_yes_no(question):

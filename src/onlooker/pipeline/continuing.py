@@ -24,11 +24,13 @@ from onlooker.reuse.prefixes import Items, Sight, positions, until_sights
 def can_continue(model: Any, writer: PromptWriter) -> bool:
     """Whether prompts of this model can go on from a part of them.
 
-    An encoder reads its prompt as a whole, an InstructBLIP's visual tokens depend on the question, and language models
-    of another library keep their keys to themselves.
+    An encoder reads its prompt as a whole, an InstructBLIP's visual tokens depend on the question, keys of layers on
+    several devices lie apart, and language models of another library keep theirs to themselves.
     """
-    family = writer.family
-    return not (writer.is_encoder_decoder or family.reads_instruction) and hasattr(model._language_model(), "begin")
+    places = set((getattr(model, "hf_device_map", None) or {"": None}).values())
+    if writer.is_encoder_decoder or writer.family.reads_instruction or len(places) > 1:
+        return False
+    return hasattr(model._language_model(), "begin")
 
 
 def items_of(writer: PromptWriter, row: Row, ids: Sequence[int]) -> Items:
@@ -86,7 +88,7 @@ class Continuation:
         for known, rows in self._groups(embeds):
             index = torch.tensor(rows, device=embeds.device)
             start = 0 if known is None else known.length
-            rest, mask = _rest(embeds[index], lengths[index], start)
+            rest, mask = _rest(embeds[:, start:], lengths - start, index)
             part = self._begin(rest, mask, max_new_tokens, prefix=known)
             if known is None:
                 self._keep_new(part, rows)
@@ -117,9 +119,9 @@ class Continuation:
         ran = decoding.snapshot()
         over = max(positions(written) - ran.length, 0)  # guesses that came true at the very end are not written down
         kept = tuple(written[: len(written) - over])
-        self._keep(ran if ran.length == positions(kept) else decoding.snapshot(0, positions(kept)), kept)
         self._reuse.prefixes.give_up(self._name, thread.items, kept)
         thread.items = kept
+        self._keep(ran if ran.length == positions(kept) else decoding.snapshot(0, positions(kept)), kept)
 
     # -- what is known ---------------------------------------------------------------------------------------------
 
@@ -187,10 +189,11 @@ class Continuation:
         return begin(self._model._language_model(), embeds, mask, room, prefix=prefix)  # type: ignore[return-value]
 
 
-def _rest(embeds: Tensor, lengths: Tensor, start: int) -> tuple[Tensor, Tensor | None]:
-    """What follows the first `start` positions of right-padded rows [B, T, D], and its mask [B, T]."""
+def _rest(embeds: Tensor, lengths: Tensor, rows: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Some of right-padded rows [B, T, D], and their mask [B, T]; None when they are of one length."""
+    lengths = lengths[rows]
     shortest, longest = (int(length) for length in (lengths.min(), lengths.max()))
-    rest = embeds[:, start:longest]
+    rest = embeds[:, :longest][rows]
     if shortest == longest:
         return rest, None
-    return rest, (torch.arange(start, longest, device=lengths.device) < lengths[:, None]).long()
+    return rest, (torch.arange(longest, device=lengths.device) < lengths[:, None]).long()

@@ -128,9 +128,9 @@ def is_picture(source: Any, options: ClipOptions) -> bool:
     Raises:
         FileNotFoundError, MediaError: as `open_medium`.
     """
-    if isinstance(source, Image.Image) or (hasattr(source, "ndim") and not isinstance(source, Frames)):
+    if isinstance(source, Image.Image) or hasattr(source, "ndim"):
         return isinstance(source, Image.Image) or source.ndim < 4
-    found = find_file(source, options) if _can_be_read_again(source) else None
+    found = find_file(source, options)
     if found is None:
         return False
     with found.open() as file:
@@ -138,8 +138,14 @@ def is_picture(source: Any, options: ClipOptions) -> bool:
     return looks_like_image(head) and not _moves(found, head)
 
 
-def _can_be_read_again(source: Any) -> bool:
-    return not hasattr(source, "read")
+def fetched(source: Any, options: ClipOptions) -> Any:
+    """The source, or its bytes under its name where they come from elsewhere, so that they may be read twice.
+
+    Raises:
+        FileNotFoundError, MediaError: as `open_medium`.
+    """
+    found = find_file(source, options)
+    return source if found is None or found.path is not None else _Named(found)
 
 
 def _find(source: Any, options: ClipOptions) -> Source:

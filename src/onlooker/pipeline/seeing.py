@@ -62,7 +62,8 @@ class Seer:
     def _look_at(self, media: Sequence[Any], clip: ClipOptions, errors: str) -> Generator[Seen, None, None]:
         """Media one by one, read ahead of their use, about a batch of them at most."""
         looks = self._looks(media, clip, errors)
-        return ahead(looks, self.batch_size) if len(media) > 1 else looks
+        pending = sum(not isinstance(medium, (Encoded, Exception)) for medium in media)
+        return ahead(looks, self.batch_size) if pending > 1 else looks
 
     def _looks(self, media: Sequence[Any], clip: ClipOptions, errors: str) -> Generator[Seen, None, None]:
         alive: weakref.WeakValueDictionary[int, Look] = weakref.WeakValueDictionary()

@@ -53,8 +53,9 @@ def model_values(
     table = _table(channels, fractions, rescale_factor, mean, std)
     if out is None:
         out = np.empty((channels, *picture.shape[:2]), dtype=np.float32)
+    planes = np.ascontiguousarray(picture.transpose(2, 0, 1))  # a quarter faster than to look up every third byte
     for channel in range(channels):
-        np.take(table[channel], picture[:, :, channel], out=out[channel], mode="clip")  # "raise" would buffer
+        np.take(table[channel], planes[channel], out=out[channel], mode="clip")  # "raise" would buffer
     return out
 
 

@@ -80,9 +80,11 @@ class Prefixes:
         root = self._root(model, items)
         if root is None:
             return
+        needless = self._remember(root, tuple(items))
+        if entry.nbytes <= self._cache.memory.budget:
+            for shorter in needless:  # first, so that nothing else has to make room
+                self._cache.drop(KIND, _key(model, shorter))
         self._cache.put(KIND, _key(model, items), entry, to_folder=to_folder)
-        for shorter in self._remember(root, tuple(items)):
-            self._cache.drop(KIND, _key(model, shorter))
 
     def give_up(self, model: str, items: Items, newer: Items) -> None:
         """Forget a beginning that something newer takes the place of, though it does not begin with it."""
@@ -111,15 +113,15 @@ class Prefixes:
         return f"{KIND}-{_key(model, row)}" in self._cache.memory
 
     def _remember(self, root: tuple[str, str], row: tuple[int | Sight, ...]) -> list[tuple[int | Sight, ...]]:
-        """Note a row that was put into the cache; gives those that it makes needless, and forgets what is gone."""
+        """Note a row that goes into the cache; gives those that it makes needless, and forgets what is gone."""
         with self._lock:
             known = self._known.get(root, [])
             shorter = [each for each in known if len(each) < len(row) and _agreement(each, row) == len(each)]
             kept = [each for each in known if each != row and each not in shorter and self._holds(root[0], each)]
-            self._known[root] = [*kept, row]
-            if len(self._known) > 2 * len(self._cache.memory) + 64:  # the rest was given up long ago
+            if len(self._known) > 2 * len(self._cache.memory) + 64:  # most was given up long ago
                 held = {each: [row for row in rows if self._holds(each[0], row)] for each, rows in self._known.items()}
                 self._known = {each: rows for each, rows in held.items() if rows}
+            self._known[root] = [*kept, row]
             return shorter
 
 
