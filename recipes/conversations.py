@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
-from onlooker.train.data.record import Record, Turn
-from onlooker.train.world import Scene, WorldRows, caption
-from recipes.tiny import SPECIAL
+from onlooker.train.data.record import Medium, Record, Turn
+from onlooker.train.world import Scene, WorldRows, caption, dialogue, draw_scene, render, render_at
+from recipes.language import STILL_KINDS
+from recipes.tiny import SIZE, SPECIAL
 
 
 class Conversations(WorldRows):
@@ -37,17 +40,42 @@ class Descriptions(WorldRows):
         return (Turn(f"Describe the {'image' if scene.is_still else 'video'}.", caption(scene)),)
 
 
-def clips(count: int, first: int = 0, **options: Any) -> Conversations:
-    """Conversations about clips, and about stills for a sixth of the rows."""
-    return Conversations("train", count, still_share=1 / 6, first=first, **options)
+class Glimpses(Sequence[list[Record]]):
+    """Pictures with what is said about them: stills, and frames of clips, which show every color with every shape.
+
+    A row is several records about one picture: its caption, then each question alone.
+
+    Args:
+        free: half of the captions in any order and with any opening, instead of the fixed one.
+        turns: questions about each picture.
+    """
+
+    def __init__(self, count: int, first: int = 0, *, free: bool = False, turns: int = 0) -> None:
+        self.count, self.first, self.free, self.turns = count, first, free, turns
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: Any) -> Any:
+        rng = random.Random(f"{self.first + index} glimpse")
+        scene, picture = glimpse(self.first + index, rng)
+        is_free = self.free and rng.random() < 0.5
+        turns = [Turn("", caption(scene, rng if is_free else None))]
+        turns += [Turn(asked.text, asked.answer) for asked in dialogue(scene, rng, self.turns, kinds=STILL_KINDS)]
+        return [Record(scene.id, (Medium("image", picture),), (turn,)) for turn in turns]
 
 
-class Captions(WorldRows):
-    """Stills with their caption in the fixed order for half of them, in any order and with any opening for the rest."""
-
-    def words(self, scene: Scene) -> tuple[Turn, ...]:
-        rng = random.Random(f"{scene.id} caption")
-        return (Turn("", caption(scene, None if rng.random() < 0.5 else rng)),)
+def glimpse(seed: int, rng: random.Random) -> tuple[Scene, np.ndarray]:
+    """A still for one seed in four, or else a frame of a clip as a still of what can be seen in it."""
+    scene = draw_scene(seed, "train", is_still=rng.random() < 0.25)
+    while not scene.is_still:
+        times = np.array([rng.random()])
+        frames, owners = render_at(scene, times, SIZE, with_owners=True)
+        shown = np.bincount(owners.ravel(), minlength=1 + len(scene.things))[1:] / owners.size
+        things = tuple(thing for thing, share in zip(scene.things, shown) if share > 0.006)
+        if things:
+            return replace(scene, things=things, is_still=True), frames[0]
+    return scene, render(scene, SIZE)[0]
 
 
 class Asked(WorldRows):

@@ -13,7 +13,7 @@ from onlooker.train.data import Collator
 from onlooker.train.pairs import PairCollator
 from onlooker.train.pretraining import Blip2Pretraining
 from onlooker.train.stages import Blip2Generative, InstructionTuning, VideoLlavaProjector, VideoLlavaTuning
-from recipes import conversations, language, tiny, towers
+from recipes import conversations, language, queries, tiny, towers, watching
 from recipes.make import Run
 
 _BUT_VISION = (r"(?!vision_model)",)  # the language model is as small as the Q-Former, and learns with it
@@ -55,25 +55,25 @@ def _video_llava_projector(build: Path) -> Any:
     return VideoLlavaProjector(model), rows, _markers(build / "video-llava-projector")
 
 
-def _video_llava_images(build: Path) -> Any:
-    """Stills first: a place has to be found among 16 patches before it is found in 8 frames of them."""
+def _watching(build: Path) -> Any:
     model = onlooker.VideoLlavaForConditionalGeneration.from_pretrained(build / "video-llava-projector/model")
-    rows = conversations.Conversations("train", 500_000, still_share=1.0)
-    return VideoLlavaTuning(model), rows, _markers(build / "video-llava-images")
+    return watching.Watching(model), watching.Watched(500_000), watching.collate
 
 
 def _video_llava(build: Path) -> Any:
-    model = onlooker.VideoLlavaForConditionalGeneration.from_pretrained(build / "video-llava-images/model")
-    return VideoLlavaTuning(model), conversations.clips(500_000), _markers(build / "video-llava")
+    model = onlooker.VideoLlavaForConditionalGeneration.from_pretrained(build / "watching/model")
+    rows = conversations.Conversations("train", 500_000, still_share=0.25)
+    # The projector stays: what InstructBLIP's queries are to say is then known before this run has ended.
+    return VideoLlavaTuning(model, (r"model\.language_model\.", r"lm_head\.")), rows, _markers(build / "video-llava")
 
 
 def _blip2_stage1(build: Path) -> Any:
     model = onlooker.Blip2ForImageTextRetrieval(tiny.blip2(None))
     take_part(model, "vision_model", build / "tower/model")
     processor = tiny.blip2_processor("matching", build / "blip2-stage1")
-    rows = conversations.Captions("train", 500_000, still_share=1.0)
+    rows = conversations.Glimpses(1_000_000, free=True)
     stage = Blip2Pretraining(model, start_token_id=tiny.SPECIAL.index("[DEC]"))
-    return stage, rows, PairCollator(processor)
+    return stage, rows, conversations.each(PairCollator(processor))
 
 
 def _blip2(build: Path, qformer: str | None = "blip2-stage1") -> Any:
@@ -83,29 +83,26 @@ def _blip2(build: Path, qformer: str | None = "blip2-stage1") -> Any:
     for part in ("qformer", "query_tokens") if qformer else ():
         take_part(model, part, build / f"{qformer}/model")
     processor = tiny.blip2_processor("t5", build / "blip2")
-    kinds = language.STILL_KINDS
-    rows = conversations.Asked("train", 500_000, still_share=1.0, turns=3, kinds=kinds, first=500_000, request="")
+    rows = conversations.Glimpses(1_000_000, first=1_000_000, turns=3)
     collate = Collator(processor, encoder_decoder=True, share_media=True)
     return Blip2Generative(model), rows, conversations.each(collate)
 
 
-def _instructblip_general(build: Path) -> Any:
+def _queries(build: Path) -> Any:
+    """One query for each patch and one for the class token learns to say what Video-LLaVA's projector says of it."""
     model = onlooker.InstructBlipVideoForConditionalGeneration(tiny.instructblip())
     take_part(model, "vision_model", build / "tower/model")
-    take_part(model, "language_model", build / "llama/model")
-    for part in ("qformer", "query_tokens"):
-        take_part(model, part, build / "blip2-stage1/model")
-    rows = conversations.Conversations("train", 500_000, still_share=1 / 3, first=500_000, request=_REQUEST)
-    collate = conversations.general(_prefixes(build / "instructblipvideo-general", packed=True))
-    return InstructionTuning(model, _BUT_VISION), rows, collate
+    take_part(model, "qformer", build / "blip2-stage1/model")
+    teacher = onlooker.VideoLlavaForConditionalGeneration.from_pretrained(build / "watching/model")
+    return queries.Imitation(model, teacher), queries.Frames(1_000_000, first=2_000_000), queries.collate
 
 
 def _instructblip(build: Path) -> Any:
-    model = onlooker.InstructBlipVideoForConditionalGeneration.from_pretrained(
-        build / "instructblipvideo-general/model"
-    )
-    rows = conversations.Asked("train", 500_000, still_share=1 / 6, first=800_000, request=_REQUEST)
-    return InstructionTuning(model, _BUT_VISION), rows, conversations.each(_prefixes(build / "instructblipvideo"))
+    model = onlooker.InstructBlipVideoForConditionalGeneration.from_pretrained(build / "queries/model")
+    take_part(model, "language_model", build / "video-llava/model")
+    rows = conversations.Asked("train", 500_000, still_share=1 / 6, first=500_000, request=_REQUEST)
+    collate = conversations.each(_prefixes(build / "instructblipvideo"))
+    return InstructionTuning(model, _BUT_VISION), rows, collate  # the decoder has to learn another form of prompt
 
 
 def _one_query(build: Path, *, aware: bool) -> Any:
@@ -120,9 +117,9 @@ def _one_query(build: Path, *, aware: bool) -> Any:
     return InstructionTuning(model, _BUT_VISION), rows, collate if aware else conversations.general(collate)
 
 
-def _prefixes(folder: Path, packed: bool = False, num_query_tokens: int = tiny.QUERIES) -> Collator:
+def _prefixes(folder: Path, num_query_tokens: int = tiny.VIDEO_QUERIES) -> Collator:
     processor = tiny.instructblip_processor(folder, num_query_tokens)
-    return Collator(processor, encoder_decoder=False, packed=packed, share_media=True, num_frames=tiny.FRAMES)
+    return Collator(processor, encoder_decoder=False, share_media=True, num_frames=tiny.FRAMES)
 
 
 def _markers(folder: Path) -> Collator:
@@ -156,16 +153,16 @@ RUNS = (
         {"steps": 300, "batch_size": 16, "learning_rate": 3e-3, "warmup": 20},
     ),
     Run(
-        "video-llava-images",
+        "watching",
         ("video-llava-projector",),
-        _video_llava_images,
-        {"steps": 900, "batch_size": 16, "learning_rate": 3e-3, "min_learning_rate": 1e-3, "warmup": 50},
+        _watching,
+        {"steps": 1500, "batch_size": 16, "learning_rate": 3e-3, "min_learning_rate": 1e-5, "warmup": 50},
     ),
     Run(
         "video-llava",
-        ("video-llava-images",),
+        ("watching",),
         _video_llava,
-        {"steps": 2800, "batch_size": 16, "learning_rate": 3e-3, "min_learning_rate": 1e-5, "warmup": 50},
+        {"steps": 6000, "batch_size": 8, "learning_rate": 3e-3, "min_learning_rate": 1e-5, "warmup": 50},
     ),
     Run(
         "blip2-stage1",
@@ -180,16 +177,16 @@ RUNS = (
         _BLIP2_SETTINGS,
     ),
     Run(
-        "instructblipvideo-general",
-        ("blip2-stage1", "llama"),
-        _instructblip_general,
-        {"steps": 2500, "batch_size": 16, "learning_rate": 3e-3, "min_learning_rate": 3e-4, "warmup": 50},
+        "queries",
+        ("blip2-stage1", "watching"),
+        _queries,
+        {"steps": 1500, "batch_size": 32, "learning_rate": 2e-3, "min_learning_rate": 1e-5, "warmup": 50},
     ),
     Run(
         "instructblipvideo",
-        ("instructblipvideo-general",),
+        ("queries", "video-llava"),
         _instructblip,
-        {"steps": 1100, "batch_size": 6, "learning_rate": 2e-3, "min_learning_rate": 1e-5, "warmup": 50},
+        {"steps": 500, "batch_size": 6, "learning_rate": 1e-3, "min_learning_rate": 1e-5, "warmup": 50},
     ),
     # What the stages are worth: the same again without one thing. They do not go into the package.
     Run("blip2-without-stage1", ("tower", "t5"), partial(_blip2, qformer=None), _BLIP2_SETTINGS),

@@ -11,7 +11,8 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 import onlooker
 from onlooker.train.world import vocabulary
 
-SIZE, PATCH, FRAMES, QUERIES = 56, 14, 8, 4
+SIZE, PATCH, FRAMES, QUERIES = 56, 14, 8, 8
+VIDEO_QUERIES = 1 + (SIZE // PATCH) ** 2  # of InstructBLIP for each frame: one for each feature of the tower
 WIDTH, HEADS = 128, 4
 # One vocabulary for all: the language models and the Q-Former read the same words.
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "[CLS]", "[SEP]", "[DEC]", "<image>", "<video>")
@@ -164,7 +165,7 @@ def blip2_processor(kind: str, folder: Path) -> onlooker.Blip2Processor:
     return onlooker.Blip2Processor(pixels, tokenizer(kind, folder), num_query_tokens=QUERIES)
 
 
-def instructblip(num_query_tokens: int = QUERIES) -> onlooker.InstructBlipVideoConfig:
+def instructblip(num_query_tokens: int = VIDEO_QUERIES) -> onlooker.InstructBlipVideoConfig:
     """InstructBLIP for clips, with the decoder of Video-LLaVA."""
     return onlooker.InstructBlipVideoConfig(
         vision_config=eva(),
@@ -175,7 +176,7 @@ def instructblip(num_query_tokens: int = QUERIES) -> onlooker.InstructBlipVideoC
     )
 
 
-def instructblip_processor(folder: Path, num_query_tokens: int = QUERIES) -> onlooker.InstructBlipVideoProcessor:
+def instructblip_processor(folder: Path, num_query_tokens: int = VIDEO_QUERIES) -> onlooker.InstructBlipVideoProcessor:
     """Its processor, with a tokenizer for each of its two readers."""
     pixels = onlooker.InstructBlipVideoImageProcessor(**pictures(), num_frames=FRAMES)
     reader = tokenizer("matching", folder / "qformer_tokenizer")

@@ -42,9 +42,7 @@ class Frames(Sequence[dict[str, np.ndarray]]):
 
 def _labels(scene: Any, owners: np.ndarray, tracks: np.ndarray) -> dict[str, np.ndarray]:
     """What each patch shows [F, P]: colour and shape from 1, cover, and place, size and turn of its thing."""
-    grid = SIZE // PATCH
-    cells = owners.reshape(len(owners), grid, PATCH, grid, PATCH)
-    shares = np.stack([(cells == 1 + n).mean((2, 4)).reshape(len(owners), -1) for n in range(len(scene.things))])
+    shares = shares_of_patches(owners, len(scene.things), PATCH)
     winner = shares.argmax(0)
     empty = shares.sum(0) < 0.04
     colors = np.array([1 + _COLORS.index(thing.color) for thing in scene.things])
@@ -74,11 +72,23 @@ def _labels(scene: Any, owners: np.ndarray, tracks: np.ndarray) -> dict[str, np.
     }
 
 
+def shares_of_patches(owners: np.ndarray, num_things: int, patch_size: int) -> np.ndarray:
+    """How much of each patch each thing covers: [things, F, P]."""
+    frames, size = owners.shape[:2]
+    grid = size // patch_size
+    cells = owners.reshape(frames, grid, patch_size, grid, patch_size)
+    return np.stack([(cells == 1 + number).mean((2, 4)).reshape(frames, -1) for number in range(num_things)])
+
+
+def normalised(frames: np.ndarray) -> Tensor:
+    """uint8 [..., h, w, 3] -> float32 [..., 3, h, w] as the processors give it."""
+    pixels = (frames.astype(np.float32) / 255 - _MEAN) / _STD
+    return torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, -3)))
+
+
 def collate(rows: list[dict[str, np.ndarray]]) -> dict[str, Tensor]:
     """A batch; frames of all clips in one row."""
-    frames = np.concatenate([row["frames"] for row in rows])
-    pixels = (frames.astype(np.float32) / 255 - _MEAN) / _STD
-    batch = {"pixel_values": torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))}
+    batch = {"pixel_values": normalised(np.concatenate([row["frames"] for row in rows]))}
     for name in ("colors", "shapes", "facts", "present"):
         batch[name] = torch.from_numpy(np.concatenate([row[name] for row in rows]))
     return batch
