@@ -78,7 +78,7 @@ def _retrieval(found: Mapping[str, Any]) -> str:
     rows = []
     for name, result in found.items():
         for way, each in result.items():
-            rows += [[name, way, ranking, share["n"], percent(share)] for ranking, share in each.items()]
+            rows += [[name, way.split(",")[0], ranking, share["n"], percent(share)] for ranking, share in each.items()]
     return table(["checkpoint", "to find", "ranked by", "among", "recall@1"], rows)
 
 
