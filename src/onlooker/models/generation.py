@@ -15,6 +15,8 @@ from onlooker.language.choose import begin
 from onlooker.language.protocol import Decoding
 from onlooker.nn.masks import check_covers
 
+#: clips as models take them: one tensor [B, F, 3, h, w], or a list of [F_i, 3, h, w] when they differ in length
+Clips = Any
 #: keywords of generate() that are objects, not settings
 OBJECTS = ("logits_processor", "stopping_criteria", "streamer", "generator", "tokenizer")
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from onlooker.models.blip2.outputs import Blip2ForConditionalGenerationModelOutput, Blip2ImageFeatures
+from onlooker.models.generation import Clips
 from onlooker.models.instructblip.config import InstructBlipConfig, InstructBlipVideoConfig
 from onlooker.models.instructblip.parts import (
     InstructBlipQFormerModel,
@@ -23,9 +24,6 @@ from onlooker.models.qformer_language import QFormerGeneration, QFormerLanguage
 from onlooker.nn.masks import compact, is_right_padded
 from onlooker.outputs import output_options
 from onlooker.pretrained import PreTrainedModel
-
-#: one tensor [B, F, 3, h, w], or a list of [F_i, 3, h, w] when clips differ in length
-Clips = Any
 
 
 class InstructBlipVideoForConditionalGenerationModelOutput(Blip2ForConditionalGenerationModelOutput):

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from onlooker.generate.config import GenerationConfig
 from onlooker.language.decoder import CausalLM, keep_positions
 from onlooker.language.loss import next_token_loss
-from onlooker.models.generation import Generation, Prompt
+from onlooker.models.generation import Clips, Generation, Prompt
 from onlooker.models.video_llava.config import VideoLlavaConfig
-from onlooker.models.video_llava.model import Clips, VideoLlavaModel, VideoLlavaPreTrainedModel
+from onlooker.models.video_llava.model import VideoLlavaModel, VideoLlavaPreTrainedModel
 from onlooker.models.video_llava.outputs import VideoLlavaCausalLMOutputWithPast
 from onlooker.nn.cache import KVCache
 from onlooker.nn.initialize import init_normal

@@ -16,6 +16,7 @@ from onlooker.bridge.projector import MultiModalProjector
 from onlooker.bridge.scatter import prepend, scatter_in_order
 from onlooker.language.decoder import new_cache, run_decoder
 from onlooker.language.llama import LlamaDecoder
+from onlooker.models.generation import Clips
 from onlooker.models.video_llava.config import VideoLlavaConfig
 from onlooker.models.video_llava.outputs import VideoLlavaModelOutputWithPast
 from onlooker.nn.cache import KVCache
@@ -27,9 +28,6 @@ from onlooker.vision.config import CLIPVisionConfig
 from onlooker.weights.layouts import video_llava as layouts
 from onlooker.weights.naming import RenameTable
 from onlooker.weights.reading import StoredTensor
-
-#: one tensor [n, F, 3, h, w], or a list of [F_i, 3, h, w] when clips differ in length
-Clips = Any
 
 
 class CLIPVisionModel(PreTrainedModel, CLIPVisionTower):
