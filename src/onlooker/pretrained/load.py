@@ -6,7 +6,7 @@ import copy
 import re
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,14 @@ from torch import nn
 from onlooker.config import Config
 from onlooker.language.t5_layers import Float32Linear
 from onlooker.quant import bnb
+from onlooker.quant.linears import QuantizedLinear
+from onlooker.quant.packed import pack
+from onlooker.quant.weights import (
+    WeightQuantization,
+    is_weight_quantized,
+    replace_linears,
+    store_quantized,
+)
 from onlooker.weights.loading import build_empty, fill, initialise
 from onlooker.weights.matching import Match, check_complete, match
 from onlooker.weights.placement import (
@@ -42,6 +50,7 @@ class Request:
     quantization: Any = None
     load_in_8bit: bool = False
     load_in_4bit: bool = False
+    weights: WeightQuantization | None = None
     attn_implementation: str | None = None
     use_safetensors: bool | None = None
     allow_missing: bool = False
@@ -53,6 +62,8 @@ class Request:
 
 def load(cls: Any, config: Config, request: Request) -> Any:
     """Build `cls(config)` without memory, then give each parameter its place, its dtype and its value."""
+    stored_as = WeightQuantization.of(getattr(config, "quantization_config", None))
+    _check_one_quantization(request, stored_as)
     quantization = _quantization(request)
     stored = request.stored
     if stored is None:
@@ -66,7 +77,10 @@ def load(cls: Any, config: Config, request: Request) -> Any:
         allow_missing=request.allow_missing,
         strict=request.strict,
     )
+    if stored_as is None and request.weights is not None:
+        _prepare_weights(model, request.weights)
     plan = _dtype_plan(model, request, is_quantized=quantization is not None)
+    plan = _as_stored(model, found, plan)
     _warn_of_t5_in_float16(model, found, plan)
     if quantization is not None:
         _prepare_quantized(model, quantization, plan)
@@ -79,7 +93,7 @@ def load(cls: Any, config: Config, request: Request) -> Any:
         plan,
         device_of=device_of,
         skip=offloaded,
-        store=None if quantization is None else bnb.store_quantized,
+        store=_store(quantization, request.weights if stored_as is None else None),
         progress=request.progress,
     )
     initialise(model, found.missing, plan, device_of=device_of, init=getattr(model, "_init_weights", None))
@@ -88,6 +102,7 @@ def load(cls: Any, config: Config, request: Request) -> Any:
         model.fit_vocabulary()
     if request.attn_implementation is not None:
         model.set_attn_implementation(request.attn_implementation)
+    pack(model)
     dispatch(model, device_map, index, folder)
     if request.device_map is not None:
         model.hf_device_map = device_map
@@ -123,6 +138,9 @@ def _build_once(cls: Any, config: Config, stored: Mapping[str, StoredTensor], re
         return cls(own)
 
     model: Any = build_empty(build)
+    stored_as = WeightQuantization.of(getattr(own, "quantization_config", None))
+    if stored_as is not None:
+        replace_linears(model, stored_as, own.get_text_config().model_type)
     found = match(
         _shapes(model),
         stored,
@@ -161,6 +179,8 @@ def _dtype_plan(model: Any, request: Request, *, is_quantized: bool) -> DtypePla
     keep = {torch.float16: model.keep_in_fp32(torch.float16)}
     if is_quantized:  # the reference then keeps its Q-Former in float32 beside bfloat16 too
         keep[torch.bfloat16] = [pattern for pattern in keep[torch.float16] if not _is_of_t5(pattern, model)]
+    if wanted is None and is_weight_quantized(model):
+        wanted = "default"
     if wanted is None:  # bitsandbytes computes in float16, and so does the reference then
         wanted = torch.float16 if is_quantized else torch.float32
     if isinstance(wanted, str) and wanted == "auto":
@@ -222,6 +242,44 @@ def _quantization(request: Request) -> bnb.BitsAndBytesConfig | None:
     return config
 
 
+def _check_one_quantization(request: Request, stored_as: WeightQuantization | None) -> None:
+    other = request.quantization is not None or request.load_in_8bit or request.load_in_4bit
+    if other and (request.weights is not None or stored_as is not None):
+        raise ValueError("quantization= (or a checkpoint saved with it) and bitsandbytes exclude each other.")
+    if stored_as is not None and request.weights not in (None, stored_as):
+        raise ValueError(
+            f"{request.name} is stored quantised as {stored_as.to_dict()}: leave quantization= out, or quantise the "
+            "original."
+        )
+
+
+def _prepare_weights(model: Any, weights: WeightQuantization) -> None:
+    text = model.config.get_text_config().model_type
+    if not replace_linears(model, weights, text):
+        raise ValueError(
+            f"{type(model).__name__} with a {text} model has no linears that {weights.to_dict()} names. There are "
+            "lists for the language models opt, llama and t5, the vision transformers and the Q-Former."
+        )
+    model.config.quantization_config = weights.to_dict()
+
+
+def _as_stored(model: nn.Module, found: Match, plan: DtypePlan) -> DtypePlan:
+    """Keep codes and scales as they lie in the file, and weights that are to be rounded unrounded until then."""
+    paths = {path for path, module in model.named_modules() if isinstance(module, QuantizedLinear)}
+    kept = {
+        name: source.dtype
+        for name, source in found.sources.items()
+        if name.rpartition(".")[0] in paths and not name.endswith(".bias")
+    }
+    return replace(plan, by_prefix={**plan.by_prefix, **kept}) if kept else plan
+
+
+def _store(quantization: Any, weights: WeightQuantization | None) -> Any:
+    if weights is not None:
+        return store_quantized
+    return None if quantization is None else bnb.store_quantized
+
+
 def _prepare_quantized(model: Any, config: bnb.BitsAndBytesConfig, plan: DtypePlan) -> None:
     if config.llm_int8_skip_modules is not None:
         skip = [*config.llm_int8_skip_modules, *_fp32_modules(model, plan)]
@@ -265,6 +323,7 @@ def _device_map(model: Any, request: Request, plan: DtypePlan, quantization: Any
     device_map = resolve_device_map(
         model, wanted, plan, max_memory=request.max_memory, no_split=model._no_split_modules
     )
-    if quantization is not None and "disk" in device_map.values():
+    is_quantized = quantization is not None or is_weight_quantized(model)
+    if is_quantized and "disk" in device_map.values():
         raise ValueError("Quantised layers cannot be offloaded to disk: give a device_map without 'disk'.")
     return device_map

@@ -19,6 +19,7 @@ from onlooker.nn.attend import check_implementation
 from onlooker.pretrained.load import Request, load
 from onlooker.pretrained.resolve import resolve_config
 from onlooker.quant.bnb import is_quantized
+from onlooker.quant.weights import WeightQuantization
 from onlooker.weights.naming import RenameTable
 from onlooker.weights.policy import default_dtype, main_dtype, parse_dtype, reference_dtypes
 from onlooker.weights.reading import StoredTensor
@@ -69,6 +70,7 @@ class PreTrainedModel(_Module):
         device_map: Any = None,
         max_memory: Mapping[Any, Any] | None = None,
         offload_folder: str | Path | None = None,
+        quantization: str | Mapping[str, Any] | WeightQuantization | None = None,
         quantization_config: Any = None,
         load_in_8bit: bool = False,
         load_in_4bit: bool = False,
@@ -90,6 +92,8 @@ class PreTrainedModel(_Module):
             device_map: None (CPU), a device, "auto", or module prefix -> device, "cpu" or "disk".
             max_memory: device -> bytes, for device_map="auto".
             offload_folder: where a .bin checkpoint's tensors go that are offloaded to disk.
+            quantization: "int8" or "int4" for the layers of the language model, or part ("language", "vision",
+                "qformer") -> kind; for CPUs, see docs/quantization.md. A checkpoint that was saved so needs none.
             quantization_config: a BitsAndBytesConfig; load_in_8bit and load_in_4bit are short for its defaults.
             attn_implementation: "eager", "sdpa" (default) or "flash_attention_2".
             use_safetensors: True refuses .bin files, False reads nothing else.
@@ -119,6 +123,7 @@ class PreTrainedModel(_Module):
             quantization=quantization_config,
             load_in_8bit=load_in_8bit,
             load_in_4bit=load_in_4bit,
+            weights=WeightQuantization.of(quantization),
             attn_implementation=attn_implementation,
             use_safetensors=use_safetensors,
             allow_missing=allow_missing,
@@ -159,10 +164,10 @@ class PreTrainedModel(_Module):
             state_dict: written instead of the model's own tensors.
 
         Raises:
-            ValueError: the model is quantised, or max_shard_size is no size.
+            ValueError: the model is quantised by bitsandbytes, or max_shard_size is no size.
         """
         if is_quantized(self):
-            raise ValueError("A quantised model cannot be saved: save the original, and quantise it while loading.")
+            raise ValueError("bitsandbytes models cannot be saved: save the original, or use quantization='int4'.")
         folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         config = type(self.config).from_dict(self.config.to_dict())

@@ -9,6 +9,7 @@ from typing import Any
 
 from onlooker.config import Config, read_config
 from onlooker.errors import CheckpointError
+from onlooker.quant.weights import METHOD as WEIGHTS_METHOD
 
 
 def resolve_config(
@@ -35,13 +36,17 @@ def resolve_config(
     source = name if config is None else config
     values = read_config(source, **hub)
     _check_kind(cls, values, source)
-    if "quantization_config" in values:
+    quantized = values.get("quantization_config")
+    if quantized is not None and quantized.get("quant_method") != WEIGHTS_METHOD:
         raise CheckpointError(
             f"{source} was saved quantised, which is not read here. Load the original checkpoint and pass "
             "quantization_config= to quantise it while loading."
         )
     _check_fields(cls, overrides, values)
-    return config_class.from_pretrained(source, **hub, **overrides)
+    own = config_class.from_pretrained(source, **hub, **overrides)
+    if quantized is not None:  # a part of the checkpoint is stored like the whole
+        own.quantization_config = quantized
+    return own
 
 
 def _section(cls: Any, config: Config) -> Config:
