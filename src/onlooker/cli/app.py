@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from onlooker.cli import answers, chatting, converting, fetching, scores, training, world
+from onlooker.cli import answers, chatting, converting, fetching, quantizing, scores, training, world
 from onlooker.cli.grouped import spread
 from onlooker.cli.options import Debug
 from onlooker.cli.reporting import FAILED, one_line, report, warnings_as_notes
@@ -22,6 +22,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "rank": scores.rank,
     "fetch": fetching.fetch,
     "convert": converting.convert,
+    "quantize": quantizing.quantize,
     "train": training.train,
     "world": world.world,
 }

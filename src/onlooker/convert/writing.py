@@ -16,6 +16,7 @@ from onlooker.config import CONFIG_FILE
 from onlooker.convert.draft import Draft
 from onlooker.errors import CheckpointError
 from onlooker.pretrained.load import Request, load
+from onlooker.quant.weights import WeightQuantization
 from onlooker.weights.reading import Reader, find_weights
 
 #: called with what is being done ("reading", "writing" or "checking"), and bytes done and in total
@@ -54,8 +55,13 @@ def beside(out: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def build(draft: Draft, source: str, dtype: str | None, progress: Progress) -> Any:
+def build(
+    draft: Draft, source: str, dtype: str | None, progress: Progress, weights: WeightQuantization | None = None
+) -> Any:
     """The model of a draft, with every tensor in its place, the vocabulary grown and the ids set.
+
+    Args:
+        weights: the linears that are rounded while they are read.
 
     Raises:
         CheckpointError: tensors that are missing, left over, or of another shape than the configuration says.
@@ -67,6 +73,7 @@ def build(draft: Draft, source: str, dtype: str | None, progress: Progress) -> A
         dtype=dtype or "auto",
         strict=True,
         stored=draft.stored,
+        weights=weights,
         progress=lambda done, total: progress("reading", done, total),
     )
     model = load(draft.model_class, draft.config, request)
