@@ -73,6 +73,20 @@ def test_int4_rounds_activations_far_below_its_weights(rows: int, outputs: int, 
 
 
 @needs_vnni
+@pytest.mark.parametrize("group", [64, 128])
+@pytest.mark.parametrize(("outputs", "inputs"), SIZES)
+def test_int4_gives_its_weights_rounded_once(outputs: int, inputs: int, group: int) -> None:
+    torch.manual_seed(0)
+    padded = -(-inputs // 128) * 128
+    weight = torch.randint(0, 256, (outputs, padded // 2), dtype=torch.uint8)
+    scale = torch.randn(outputs, padded // group).bfloat16()
+    zero = torch.randn(outputs, padded // group).bfloat16()
+    values = (codes_of(weight).float() - 8) * scale.float().repeat_interleave(group, 1)
+    values = (values + zero.float().repeat_interleave(group, 1))[:, :inputs].bfloat16()
+    assert torch.equal(products.int4_values(weight, scale, zero, inputs, group), values)
+
+
+@needs_vnni
 @needs_bf16
 def test_the_layout_of_the_rows_does_not_matter() -> None:
     torch.manual_seed(0)

@@ -418,6 +418,41 @@ VNNI_TARGET void int4_tile(const Int4Product& p, int64_t row, int64_t column, fl
         }
 }
 
+struct Int4Values {
+    const uint8_t* weight;
+    const uint16_t *scale, *zero;
+    uint16_t* out;
+    int64_t inputs, padded, groups, group;
+};
+
+// 16 floats as bfloat16, to the nearest, ties to even.
+VNNI_TARGET inline __m256i round_bf16(__m512 values) {
+    const __m512i bits = _mm512_castps_si512(values);
+    const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
+    const __m512i up = _mm512_add_epi32(_mm512_add_epi32(bits, odd), _mm512_set1_epi32(0x7fff));
+    return _mm512_cvtepi32_epi16(_mm512_srli_epi32(up, 16));
+}
+
+// The weights themselves, for products of many rows.
+VNNI_TARGET void int4_values(int64_t start, int64_t end, void* context) {
+    const Int4Values& p = *static_cast<Int4Values*>(context);
+    const __m512i nibble = _mm512_set1_epi32(15);
+    for (int64_t column = start; column < end; ++column) {
+        uint16_t* out = p.out + column * p.inputs;
+        for (int64_t k = 0; k < p.inputs; k += 16) {
+            const uint8_t* from = p.weight + column * (p.padded / 2) + k / 128 * 64 + k % 64;
+            __m512i codes = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+            codes = k % 128 < 64 ? _mm512_and_si512(codes, nibble) : _mm512_srli_epi32(codes, 4);
+            const float scale = from_bf16(p.scale[column * p.groups + k / p.group]);
+            const float zero = from_bf16(p.zero[column * p.groups + k / p.group]);
+            const __m512 steps = _mm512_sub_ps(_mm512_cvtepi32_ps(codes), _mm512_set1_ps(8.0f));
+            const __m256i rounded = round_bf16(_mm512_fmadd_ps(steps, _mm512_set1_ps(scale), _mm512_set1_ps(zero)));
+            const int64_t count = p.inputs - k;
+            _mm256_mask_storeu_epi16(out + k, count >= 16 ? 0xffff : static_cast<__mmask16>((1u << count) - 1), rounded);
+        }
+    }
+}
+
 // ------------------------------------------------------------------------------------------ all rows, all of a block
 
 struct Bf16Tile {
@@ -527,6 +562,14 @@ int onlooker_int4(const float* x, const uint8_t* weight, const uint16_t* scale, 
     Int4Product p{&bytes, weight, scale, zero, bias, y, rows, outputs, bytes.padded / group, group / 64};
     Pool::shared().run(threads, outputs, block_of(outputs, threads), int4_block, &p);
     return 1;
+}
+
+// The weights [N, K] themselves as bfloat16.
+void onlooker_int4_values(const uint8_t* weight, const uint16_t* scale, const uint16_t* zero, uint16_t* out,
+                          int64_t outputs, int64_t inputs, int group, int threads) {
+    const int64_t padded = (inputs + 127) / 128 * 128;
+    Int4Values p{weight, scale, zero, out, inputs, padded, padded / group, group};
+    Pool::shared().run(threads, outputs, block_of(outputs, threads), int4_values, &p);
 }
 
 #endif

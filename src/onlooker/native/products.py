@@ -17,8 +17,10 @@ from torch import Tensor
 
 from onlooker.native.build import build
 
-#: Up to so many rows a product waits for memory and is done here; above, torch's blocked products are as fast.
-MOST_ROWS = 8
+# Up to so many rows a product mostly waits for memory and is done here; above, torch's blocked products are as fast.
+BF16_ROWS = 8
+INT8_ROWS = 24
+INT4_ROWS = 48
 _BF16, _VNNI = 1, 2
 _POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
 _lock = threading.Lock()
@@ -71,6 +73,8 @@ def _load() -> int:
     library.onlooker_bf16.restype = None
     library.onlooker_int8.argtypes = [*[_POINTER] * 5, *[_SIZE] * 3, _INT]
     library.onlooker_int4.argtypes = [*[_POINTER] * 6, *[_SIZE] * 3, _INT, _INT]
+    library.onlooker_int4_values.argtypes = [*[_POINTER] * 4, *[_SIZE] * 2, _INT, _INT]
+    library.onlooker_int4_values.restype = None
     _State.library = library
     return library.onlooker_features()
 
@@ -146,6 +150,21 @@ def int4(x: Tensor, weight: Tensor, scale: Tensor, zero: Tensor, bias: Tensor | 
         torch.get_num_threads(),
     )
     return y.to(x.dtype) if done else None
+
+
+def int4_values(weight: Tensor, scale: Tensor, zero: Tensor, inputs: int, group: int) -> Tensor:
+    """The weights [N, inputs] of `int4` themselves, as bfloat16."""
+    out = torch.empty(len(weight), inputs, dtype=torch.bfloat16)
+    _State.library.onlooker_int4_values(
+        weight.data_ptr(),
+        scale.data_ptr(),
+        zero.data_ptr(),
+        out.data_ptr(),
+        *out.shape,
+        group,
+        torch.get_num_threads(),
+    )
+    return out
 
 
 def _rows(x: Tensor) -> Tensor:
