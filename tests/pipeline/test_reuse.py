@@ -167,7 +167,7 @@ def test_threads_that_ask_at_once_get_their_own_answers(load):
     eyes = load("video-llava")
     media = [CLIP, picture(1), picture(2)]
     expected = {(n, q): forgetful(eyes).ask(media[n], q, **BRIEF) for n in range(3) for q in QUESTIONS}
-    tight = Onlooker(eyes.model, eyes.processor, cache=Cache(20_000))
+    tight = Onlooker(eyes.model, eyes.processor, cache=Cache(30_000))
     wrong: list[object] = []
 
     def work(seed: int) -> None:
@@ -183,7 +183,7 @@ def test_threads_that_ask_at_once_get_their_own_answers(load):
     for thread in threads:
         thread.join()
     stats = tight.cache.stats()
-    assert not wrong and stats.bytes <= 20_000 and stats.evicted > 0
+    assert not wrong and stats.bytes <= 30_000 and stats.evicted > 0
 
 
 # -- it is used -------------------------------------------------------------------------------------------------------
@@ -194,13 +194,14 @@ def test_the_next_question_runs_only_its_own_words(load, kind):
     eyes = load(kind)
     medium = medium_of(eyes)
     eyes.ask(medium, "What is in the picture?", max_new_tokens=1)
+    before = eyes.cache.stats().tokens_reused
     with counted(eyes) as (frames, positions):
         eyes.ask(medium, "How many cats are there?", max_new_tokens=1)
         eyes.rank(medium, "Is it raining?", ["yes", "no"])
         eyes.ask(medium, "Is it raining?", choices=["yes", "no"])
     known = eyes.encode(medium).num_tokens
     assert not frames and sum(positions) < 80 and (known < 10 or max(positions) < known)
-    assert eyes.cache.stats().tokens_reused >= 3 * known
+    assert eyes.cache.stats().tokens_reused - before >= 3 * known
 
 
 def test_an_instructblip_keeps_what_its_tower_saw(load):
