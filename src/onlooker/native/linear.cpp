@@ -438,17 +438,24 @@ VNNI_TARGET void int4_values(int64_t start, int64_t end, void* context) {
     const Int4Values& p = *static_cast<Int4Values*>(context);
     const __m512i nibble = _mm512_set1_epi32(15);
     for (int64_t column = start; column < end; ++column) {
-        uint16_t* out = p.out + column * p.inputs;
-        for (int64_t k = 0; k < p.inputs; k += 16) {
-            const uint8_t* from = p.weight + column * (p.padded / 2) + k / 128 * 64 + k % 64;
-            __m512i codes = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
-            codes = k % 128 < 64 ? _mm512_and_si512(codes, nibble) : _mm512_srli_epi32(codes, 4);
-            const float scale = from_bf16(p.scale[column * p.groups + k / p.group]);
-            const float zero = from_bf16(p.zero[column * p.groups + k / p.group]);
-            const __m512 steps = _mm512_sub_ps(_mm512_cvtepi32_ps(codes), _mm512_set1_ps(8.0f));
-            const __m256i rounded = round_bf16(_mm512_fmadd_ps(steps, _mm512_set1_ps(scale), _mm512_set1_ps(zero)));
-            const int64_t count = p.inputs - k;
-            _mm256_mask_storeu_epi16(out + k, count >= 16 ? 0xffff : static_cast<__mmask16>((1u << count) - 1), rounded);
+        const uint8_t* weight = p.weight + column * (p.padded / 2);
+        for (int64_t start_k = 0; start_k < p.inputs; start_k += 64) {
+            const float scale = from_bf16(p.scale[column * p.groups + start_k / p.group]);
+            const float zero = from_bf16(p.zero[column * p.groups + start_k / p.group]);
+            const __m512 step = _mm512_set1_ps(scale), base = _mm512_set1_ps(zero - 8.0f * scale);
+            const __m128i shift = _mm_cvtsi32_si128(start_k % 128 ? 4 : 0);
+            const int64_t end_k = p.inputs - start_k < 64 ? p.inputs : start_k + 64;
+            for (int64_t k = start_k; k < end_k; k += 16) {
+                const uint8_t* from = weight + k / 128 * 64 + k % 64;
+                __m512i codes = _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from)));
+                codes = _mm512_and_si512(_mm512_srl_epi32(codes, shift), _mm512_set1_epi32(15));
+                const __m256i rounded = round_bf16(_mm512_fmadd_ps(_mm512_cvtepi32_ps(codes), step, base));
+                uint16_t* to = p.out + column * p.inputs + k;
+                if (end_k - k >= 16)
+                    _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), rounded);
+                else
+                    _mm256_mask_storeu_epi16(to, static_cast<__mmask16>((1u << (end_k - k)) - 1), rounded);
+            }
         }
     }
 }

@@ -152,9 +152,8 @@ def int4(x: Tensor, weight: Tensor, scale: Tensor, zero: Tensor, bias: Tensor | 
     return y.to(x.dtype) if done else None
 
 
-def int4_values(weight: Tensor, scale: Tensor, zero: Tensor, inputs: int, group: int) -> Tensor:
-    """The weights [N, inputs] of `int4` themselves, as bfloat16."""
-    out = torch.empty(len(weight), inputs, dtype=torch.bfloat16)
+def int4_values(weight: Tensor, scale: Tensor, zero: Tensor, out: Tensor, group: int) -> Tensor:
+    """Write the weights of `int4` themselves into `out` [N, inputs], bfloat16 and contiguous."""
     _State.library.onlooker_int4_values(
         weight.data_ptr(),
         scale.data_ptr(),

@@ -4,7 +4,7 @@ The stored weight is what is kept in memory, plain, so that a mapped file serves
 
 - few rows (decoding): the compiled product; without it torch's packed products, which keep activations as they are;
 - many rows (prompts, pictures): int8 rounds each row of activations to 8 bits and multiplies integers, int4 makes
-  bfloat16 weights for the moment;
+  floats of some weights at a time;
 - gradients, other devices, odd sizes: the weights as floats in an ordinary linear.
 """
 
@@ -28,6 +28,7 @@ from onlooker.quant.rounding import (
 
 #: Rows up to which torch's packed products of weights alone beat what is done for many rows.
 _TORCH_ROWS = 12
+_BLOCK = 512
 
 
 class QuantizedLinear(nn.Module):
@@ -150,10 +151,6 @@ class Int4Linear(QuantizedLinear):
         self._packed = None
 
     def dequantize(self, dtype: torch.dtype) -> Tensor:
-        if dtype == torch.bfloat16 and self.weight.is_cpu and products.has_integers():
-            return products.int4_values(
-                self.weight, self.weight_scale, self.weight_zero, self.in_features, self.group_size
-            )
         return dequantize_int4(self.weight, self.weight_scale, self.weight_zero, self.in_features, dtype)
 
     def _product(self, x: Tensor) -> Tensor | None:
@@ -162,7 +159,9 @@ class Int4Linear(QuantizedLinear):
             y = products.int4(x, self.weight, self.weight_scale, self.weight_zero, self.bias, self.group_size)
             if y is not None:
                 return y
-        if rows > _TORCH_ROWS or self.out_features % 16 or self.in_features != padded_inputs(self.in_features):
+        if rows > _TORCH_ROWS:
+            return self._in_blocks(x)
+        if self.out_features % 16 or self.in_features != padded_inputs(self.in_features):
             return None
         if self._packed is None:
             self._packed = self._pack()
@@ -171,6 +170,23 @@ class Int4Linear(QuantizedLinear):
         y = torch.ops.aten._weight_int4pack_mm_for_cpu(flat, codes, self.group_size, scales.to(x.dtype))
         y = y.view(*x.shape[:-1], self.out_features)
         return y if self.bias is None else y + self._bias(x)
+
+    def _in_blocks(self, x: Tensor) -> Tensor:
+        """Some outputs at a time: their weights as floats stay in the processor's cache, and in one place in memory."""
+        flat = x.detach().reshape(-1, self.in_features)
+        y = torch.empty(len(flat), self.out_features, dtype=x.dtype)
+        buffer = torch.empty(min(_BLOCK, self.out_features), self.in_features, dtype=x.dtype)
+        is_native = x.dtype == torch.bfloat16 and products.has_integers()
+        for start in range(0, self.out_features, _BLOCK):
+            block = slice(start, min(start + _BLOCK, self.out_features))
+            codes, scale, zero = self.weight[block], self.weight_scale[block], self.weight_zero[block]
+            if is_native:
+                weight = products.int4_values(codes, scale, zero, buffer[: len(codes)], self.group_size)
+            else:
+                weight = dequantize_int4(codes, scale, zero, self.in_features, x.dtype)
+            bias = None if self.bias is None else self.bias[block].to(x.dtype)
+            y[:, block] = F.linear(flat, weight, bias)
+        return y.view(*x.shape[:-1], self.out_features)
 
     def _pack(self) -> tuple[Tensor, Tensor]:
         """The codes in the order of torch's product, made piece by piece, and [groups, N, 2] scales and zeros."""
