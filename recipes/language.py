@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -20,7 +21,11 @@ STILL_KINDS = ("color", "shape", "count", "exists")
 
 
 class Stories(Sequence[Scene]):
-    """Scenes that nobody renders. Row i is the clip, or the still, of seed `first + i` of the train split."""
+    """Scenes that nobody renders. Row i is the clip of seed `first + i` of the train split.
+
+    Args:
+        stills: as if they were stills, of which the held-out combinations leave some colors without some shapes.
+    """
 
     def __init__(self, count: int, first: int = 0, *, stills: bool = False) -> None:
         self.count, self.first, self.stills = count, first, stills
@@ -29,7 +34,8 @@ class Stories(Sequence[Scene]):
         return self.count
 
     def __getitem__(self, index: Any) -> Any:
-        return draw_scene(self.first + index, "train", is_still=self.stills)
+        scene = draw_scene(self.first + index, "train")
+        return replace(scene, is_still=True) if self.stills else scene
 
 
 def story(scene: Scene, rng: random.Random) -> str:

@@ -1,7 +1,8 @@
 """The language model learns to watch before it talks: at every patch, what the thing there has done so far.
 
 Only its lower half learns here: what a patch shows now is compared with earlier frames there, and the upper half is
-left to find what a question asks for.
+left to find what a question asks for. Labels are read along the embeddings of their own words, so that "star" in a
+question and a star in a patch point the same way, and a shape is as easily found as a color.
 """
 
 from __future__ import annotations
@@ -17,14 +18,22 @@ from torch import Tensor, nn
 from onlooker.train.stages import Stage
 from onlooker.train.world import draw_scene
 from onlooker.train.world.facts import COLORS, MOTIONS, SHAPES, TIMINGS, Scene, Thing
+from onlooker.train.world.phrasings import VERBS, WHEN
 from onlooker.train.world.render import render_with_owners
 from onlooker.train.world.tracks import frame_times, place
-from recipes.tiny import FRAMES, PATCH, SIZE
+from recipes.tiny import FRAMES, PATCH, SIZE, words
 from recipes.towers import normalised, shares_of_patches
 
 IGNORED = -100
 _COLORS = list(COLORS)
-_OUTPUTS = (1 + len(COLORS), 1 + len(SHAPES), 1 + len(MOTIONS), 1 + len(TIMINGS), 3)
+_NUMBERS = {word: number for number, word in enumerate(words())}
+#: the words that the labels are read along, in the order of the labels from 1
+_WORDS = {
+    "colors": _COLORS,
+    "shapes": list(SHAPES),
+    "motions": [VERBS[motion][0].split()[-1] for motion in MOTIONS],
+    "timings": [WHEN[timing].split()[-1] for timing in TIMINGS],
+}
 _LATE = 0.02  # of the clip: so long after its end an action is surely over
 
 
@@ -44,7 +53,7 @@ class Watched(Sequence[dict[str, np.ndarray]]):
 
 
 def _labels(scene: Scene, owners: np.ndarray) -> dict[str, np.ndarray]:
-    """[F, P] each: colour, shape, motion and timing from 1 (0: nothing there, or not yet), and [F, P, 3] the change."""
+    """Colour, shape, motion and timing from 1 (0: nothing there, or not yet) [F, P]; change and place [F, P, 5]."""
     times = frame_times(FRAMES)
     tracks = place(scene.things, times)  # [things, F, 5]
     shares = shares_of_patches(owners, len(scene.things), PATCH)  # [things, F, P]
@@ -55,8 +64,9 @@ def _labels(scene: Scene, owners: np.ndarray) -> dict[str, np.ndarray]:
     )  # [things, F, 4]
     rows = np.arange(FRAMES)[:, None]
     color, shape, motion, timing = np.moveaxis(facts[winner, rows], -1, 0)  # [F, P] each
-    moved = np.zeros((len(scene.things), FRAMES, 3), np.float32)
-    moved[:, 1:] = np.diff(tracks[..., :3], axis=1) * (10, 10, 50)
+    moved = np.zeros((len(scene.things), FRAMES, 5), np.float32)
+    moved[:, 1:, :3] = np.diff(tracks[..., :3], axis=1) * (10, 10, 50)
+    moved[..., 3:] = (tracks[..., :2] - 0.5) * 4
     return {
         "colors": np.where(empty, 0, 1 + color),
         "shapes": np.where(empty, 0, 1 + shape),
@@ -102,7 +112,9 @@ class Watching(Stage):
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
-        self.heads = nn.Linear(model.config.text_config.hidden_size, sum(_OUTPUTS))  # type: ignore[union-attr]
+        self.changes = nn.Linear(model.config.text_config.hidden_size, 5)  # type: ignore[union-attr]
+        self.sharpness = nn.Parameter(torch.full((len(_WORDS),), 2.0))
+        self.nothing = nn.Parameter(torch.zeros(len(_WORDS)))
 
     def forward(self, pixel_values_videos: Tensor, changes: Tensor, **labels: Tensor) -> dict[str, Tensor]:
         seen, _ = self.model.get_video_features(pixel_values_videos)  # [B * F, 1 + P, D]
@@ -116,10 +128,14 @@ class Watching(Stage):
             states, _ = language.run_layer(layer, states, rotary, None, True, None, False)
         patches = states[:, start.shape[1] :].unflatten(1, (-1, seen.shape[1]))[:, :, 1:]  # [B, F, P, D]
         patches = F.layer_norm(patches, patches.shape[-1:])
-        *scores, change = self.heads(patches).split(_OUTPUTS, -1)
+        table = F.normalize(self.model.get_input_embeddings().weight.detach(), dim=-1)
+        change, scores = self.changes(patches), {}
+        for number, (name, spoken) in enumerate(_WORDS.items()):
+            along = self.sharpness[number] * patches @ table[[_NUMBERS[word] for word in spoken]].T
+            scores[name] = torch.cat([self.nothing[number].expand(*along.shape[:-1], 1), along], -1)
         terms = {
             name: F.cross_entropy(score.flatten(0, 2), labels[name].flatten(), ignore_index=IGNORED)
-            for name, score in zip(("colors", "shapes", "motions", "timings"), scores)
+            for name, score in scores.items()
         }
         is_thing = labels["colors"] > 0
         terms["changes"] = F.smooth_l1_loss(change[is_thing], changes[is_thing].float())
@@ -127,6 +143,6 @@ class Watching(Stage):
         return {
             "loss": torch.stack(list(terms.values())).sum(),
             **{name: term.detach() for name, term in terms.items()},
-            "motion_accuracy": (scores[2].argmax(-1) == labels["motions"])[known].float().mean(),
-            "timing_accuracy": (scores[3].argmax(-1) == labels["timings"])[known].float().mean(),
+            "motion_accuracy": (scores["motions"].argmax(-1) == labels["motions"])[known].float().mean(),
+            "timing_accuracy": (scores["timings"].argmax(-1) == labels["timings"])[known].float().mean(),
         }
