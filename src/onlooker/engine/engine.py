@@ -142,7 +142,7 @@ class Engine:
 
     def _let_out(self) -> None:
         """Cancelled requests go, wherever they are."""
-        for request in [each for each in self._waiting if each.is_cancelled]:
+        for request in [each for each in list(self._waiting) if each.is_cancelled]:  # others may submit meanwhile
             self._waiting.remove(request)
             request.stop()
         if self._long is not None and self._long.request.is_cancelled:
@@ -230,9 +230,10 @@ class Engine:
 
     def _fail(self, error: BaseException) -> None:
         """The batch is lost, and whoever waits for an answer is told so."""
-        requests = [*self._rows.places, *self._waiting, *([self._long.request] if self._long else [])]
+        requests = [*self._rows.places, *([self._long.request] if self._long else [])]
         self._rows, self._long = Rows(self.limits), None
-        self._waiting.clear()
+        while self._waiting:
+            requests.append(self._waiting.popleft())
         for request in requests:
             if request.state not in ENDED:
                 request.fail(error)

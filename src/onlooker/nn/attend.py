@@ -60,6 +60,8 @@ def split_heads(x: Tensor, num_heads: int) -> Tensor:
 
 
 def _join(out: Tensor) -> Tensor:
+    if out.shape[2] == 1:
+        return out.reshape(len(out), 1, -1)
     return out.transpose(1, 2).flatten(2)  # [B, T, H * K]
 
 
