@@ -15,6 +15,7 @@ from onlooker.nn.attend import attend, split_heads
 from onlooker.nn.dropout import drop
 from onlooker.nn.masks import padding_mask
 from onlooker.nn.recompute import LayerStack
+from onlooker.nn.rows import own_rows
 from onlooker.outputs import FILLED, ModelOutput
 
 
@@ -151,7 +152,7 @@ class QFormerLayer(nn.Module):
         need_weights: bool = False,
     ) -> tuple[Tensor, Tensor | None, Tensor | None]:
         x, weights = self.attention(x, mask, head_mask, need_weights=need_weights)
-        queries, text = x[:, :query_length], x[:, query_length:]
+        queries, text = own_rows(x[:, :query_length]), own_rows(x[:, query_length:])
         cross_weights = None
         if query_length:
             if self.has_cross_attention:

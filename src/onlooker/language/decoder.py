@@ -18,6 +18,7 @@ from onlooker.language.protocol import Decoding
 from onlooker.nn.cache import KVCache
 from onlooker.nn.masks import causal_mask, positions
 from onlooker.nn.prefix import KVPrefix
+from onlooker.nn.rows import own_rows
 from onlooker.outputs import output_options
 
 
@@ -175,4 +176,4 @@ def keep_positions(hidden: Tensor, logits_to_keep: int | Tensor) -> Tensor:
     """The last n positions of [B, T, D], or those of an index tensor; 0 keeps all."""
     if isinstance(logits_to_keep, Tensor):
         return hidden[:, logits_to_keep]
-    return hidden[:, -logits_to_keep:] if logits_to_keep else hidden
+    return own_rows(hidden[:, -logits_to_keep:]) if logits_to_keep else hidden

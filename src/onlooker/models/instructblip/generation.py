@@ -22,6 +22,7 @@ from onlooker.models.instructblip.parts import (
 )
 from onlooker.models.qformer_language import QFormerGeneration, QFormerLanguage
 from onlooker.nn.masks import compact, is_right_padded
+from onlooker.nn.rows import own_rows
 from onlooker.outputs import output_options
 from onlooker.pretrained import PreTrainedModel
 
@@ -152,7 +153,7 @@ class InstructBlipVideoModel(QFormerLanguage, PreTrainedModel, nn.Module):
             **options,
             return_dict=True,
         )
-        tokens = self.project(looked.last_hidden_state[:, : queries.shape[1]], patches.dtype)
+        tokens = self.project(own_rows(looked.last_hidden_state[:, : queries.shape[1]]), patches.dtype)
         return tokens.flatten(0, 1), looked
 
     def forward(
