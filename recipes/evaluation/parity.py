@@ -82,11 +82,12 @@ def _same(ours: Any, theirs: Any, inputs: dict[str, Any], options: dict[str, Any
 def _scores(ours: Any, theirs: Any, processor: Any, n: int) -> dict[str, Any]:
     """Pairs whose similarity, and whose probability of a match, are the same."""
     scenes = different_stills(n)
-    pixels = processor(images=[render(scene, SIZE)[0] for scene in scenes], return_tensors="pt")["pixel_values"]
-    words = processor(text=[caption(scene) for scene in scenes], padding=True, return_tensors="pt")
+    pictures = [render(scene, SIZE)[0] for scene in scenes]
+    texts = [caption(scene) for scene in scenes]
+    both = processor(images=pictures, text=texts, padding=True, return_tensors="pt")  # placeholders for the pictures
     found = {}
     for way, uses_head in {"ITC": False, "ITM": True}.items():
-        inputs = {"pixel_values": pixels, "use_image_text_matching_head": uses_head, **words}
+        inputs = {**both, "use_image_text_matching_head": uses_head}
         got, wanted = (model(**inputs, return_dict=True).logits_per_image for model in (ours, theirs))
         if uses_head:
             got, wanted = got.softmax(-1), wanted.softmax(-1)
