@@ -11,12 +11,11 @@ from onlooker import Onlooker, load_video
 from onlooker.media import Frames
 from onlooker.pipeline import Answer
 from onlooker.train.world import LongClip, draw_long, write_long
-from onlooker.train.world.facts import COLORS
 from recipes.evaluation.counting import Share
 from recipes.evaluation.exam import FRAMES
 
 WINDOW = 8.0  # seconds: eight frames of it are a second apart, so that three of them show the event
-WAYS = ("yes alone", "yes or no", "color")
+WAYS = {"yes alone": ["yes"], "yes or no": None}  # choices; None leaves them to the family
 
 
 def written(n: int, size: int, fps: int, seconds: float = 600.0) -> Iterator[tuple[LongClip, Path]]:
@@ -65,27 +64,19 @@ def shows(clip: LongClip, frames: Frames) -> bool:
 
 
 def windows(
-    eyes: Onlooker, clip: LongClip, path: Path, seconds: float = WINDOW, ways: Sequence[str] = WAYS
+    eyes: Onlooker, clip: LongClip, path: Path, seconds: float = WINDOW, ways: Sequence[str] = tuple(WAYS)
 ) -> dict[str, bool]:
     """Whether the merged answer of `Onlooker.ask(windows=)` comes from a window of the event, and whether it is right.
 
-    A closed question is answered by the window that is surest of its own answer. Hence three ways of asking: whether
-    the thing is there with "yes" as the only answer, which names the window that is surest of it; the same with yes
-    and no, where a window that is sure of "no" may win; and its colour, which only a window of the event can know.
+    A closed question is answered by the window that is surest of its own answer. With "yes" as the only answer that is
+    the window in which the thing is likeliest to be; with yes and no, one that is sure of "no" may win.
     """
-    there, color = f"is there a {clip.event.name}?", f"what color is the {clip.event.shape}?"
-    asked = {
-        "yes alone": (there, ["yes"], "yes"),
-        "yes or no": (there, None, "yes"),
-        "color": (color, list(COLORS), clip.event.color),
-    }
     found = {}
     for way in ways:
-        question, choices, right = asked[way]
-        merged = eyes.ask(path, question, windows=seconds, choices=choices)
+        merged = eyes.ask(path, f"is there a {clip.event.name}?", windows=seconds, choices=WAYS[way])
         found[f"{way}, window"] = names_event(clip, merged)
-        if choices != [right]:
-            found[f"{way}, answer"] = merged.text.lower() == right
+        if WAYS[way] is None:
+            found[f"{way}, answer"] = merged.text.lower() == "yes"
     return found
 
 
