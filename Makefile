@@ -20,7 +20,7 @@ QUIET := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
 .PHONY: help
 help:
-	@echo "make demo    see a photo become a prompt, offline, on random weights"
+	@echo "make demo    see small models answer about clips and stills, offline"
 	@echo "make test    run the tests (TESTS=tests/cli PYTEST_ARGS='-x -k show' to narrow)"
 	@echo "make check   ruff, the type checker, and the import-direction test"
 	@echo "make format  let ruff format and fix"

@@ -1,98 +1,109 @@
-"""`make demo`: a photo and a clip on their way into the models, offline; no answers, because nothing is trained."""
+"""`make demo`: the small models that come along look at clips and stills that they have never seen, offline."""
 
 from __future__ import annotations
 
-import shlex
-import sys
-import tempfile
-from collections.abc import Iterator
+import json
+import time
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
-import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
-import onlooker
-from examples.random_checkpoint import write_checkpoint
-from onlooker.cli import main
+from onlooker import Onlooker
+from onlooker.pipeline.sheet import ContactSheet
+from onlooker.train.world import stated_facts
 
-PHOTO, QUESTION = "examples/coffee.png", "What is in the cup?"
-CLIP, WHY = "examples/flower.mp4", "What is the flower doing?"
-
-Shapes = Iterator[tuple[str, list[int], str]]
-
-
-def demo() -> int:
-    """Show the prompts of a photo and of a clip with a question, and the shapes that they go through."""
-    with tempfile.TemporaryDirectory() as folder:
-        blip2 = write_checkpoint(Path(folder) / "random-blip2")
-        video_llava = write_checkpoint(Path(folder) / "random-video-llava", "video-llava")
-        code = _show(["ask", PHOTO, QUESTION], blip2)
-        _table("The same photo in BLIP-2", published_blip2())
-        code |= _show(["ask", CLIP, WHY], video_llava)
-        _table("The same clip in Video-LLaVA", published_video_llava())
-    print("No answers are shown: there is no trained checkpoint here, and random weights have none to give. With one,")
-    for words, model in (
-        (["ask", PHOTO, QUESTION], "Salesforce/blip2-opt-2.7b"),
-        (["ask", CLIP, WHY], "LanguageBind/Video-LLaVA-7B-hf"),
-    ):
-        print(f"  onlooker {shlex.join([*words, '--model', model])}")
-    print("print them. `onlooker fetch NAME` brings the files of a checkpoint once; then nothing needs a network.")
-    return code
+EXAMPLES = Path(__file__).parent
+SHEET = EXAMPLES.parent / "build" / "demo.png"
+ANSWERERS = {"Video-LLaVA": "onlooker/video-llava-tiny", "InstructBLIP": "onlooker/instructblipvideo-tiny"}
+CAPTIONER, MATCHER = "onlooker/blip2-tiny", "onlooker/blip2-itm-tiny"
+WIDTH = 88
 
 
-def _show(words: list[str], model: Path) -> int:
-    print(f"$ onlooker {shlex.join([*words, '--model', model.name, '--show-prompt'])}", flush=True)
-    return main([*words, "--model", str(model), "--show-prompt"])
+class Demo:
+    """Asks, prints what was said beside what is true, and counts."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self.right: list[bool] = []
+        names = (*ANSWERERS.values(), CAPTIONER, MATCHER)
+        self.eyes = {name: Onlooker.from_pretrained(name, dtype="fp32", device="cpu") for name in names}
+        self.sheet = ContactSheet("What the models looked at, and what BLIP-2 and Video-LLaVA say it is")
+
+    def show(self, row: dict[str, Any]) -> None:
+        """Ask everything about one file."""
+        path, is_clip = str(EXAMPLES / row["file"]), row["file"].endswith(".mp4")
+        name = "Video-LLaVA" if is_clip else "BLIP-2"
+        eyes = self.eyes[ANSWERERS[name] if is_clip else CAPTIONER]
+        said = eyes.caption(path).text
+        self.sheet.add(eyes.load(path), f"examples/{row['file']}", said)
+        self.console.print(Text(f"\nexamples/{row['file']}", style="bold"))
+        lines = _table("", "", widths=(13, WIDTH - 14))
+        lines.add_row("truth", Text(row["caption"]), style="dim")
+        lines.add_row(name, self._mark(said, stated_facts(said) == stated_facts(row["caption"])))
+        self.console.print(lines)
+        self._ask(path, row["questions"])
+        if "wrong" in row:
+            self._match(path, row["caption"], row["wrong"])
+
+    def _ask(self, path: str, questions: dict[str, str]) -> None:
+        """What the two that answer questions say."""
+        table = _table("question", *ANSWERERS, "truth", widths=(41, 15, 15, 13))
+        for question, truth in questions.items():
+            said = [self.eyes[name].ask(path, question, max_new_tokens=12).text for name in ANSWERERS.values()]
+            marked = [self._mark(text, text == truth) for text in said]
+            table.add_row(question, *marked, Text(truth, style="dim"))
+        self.console.print(table)
+
+    def _match(self, path: str, fitting: str, others: list[str]) -> None:
+        """How well texts fit; only the first does."""
+        table = _table("text", "BLIP-2 (ITM)", "truth", widths=(57, 15, 13))
+        for number, match in enumerate(self.eyes[MATCHER].match(path, [fitting, *others])):
+            is_right = (match.probability > 0.5) == (number == 0)
+            truth = Text("does not fit" if number else "fits", style="dim")
+            table.add_row(match.text, self._mark(f"{match.probability:.1%}", is_right), truth)
+        self.console.print(table)
+
+    def _mark(self, text: str, is_right: bool) -> Text:
+        self.right.append(is_right)
+        return Text("\u2713 " if is_right else "\u2717 ", style="green" if is_right else "bold red").append(text)
 
 
-def _table(title: str, shapes: Shapes) -> None:
-    print(f"{title} at its published size, without weights (a pass of shapes alone):")
-    for name, shape, meaning in shapes:
-        print(f"  {name:21}{str(shape):22}{meaning}")
-    print()
-
-
-def published_blip2(num_tokens: int = 43) -> Shapes:
-    """The tensors between a photo and the next word, in the order of the flow."""
-    text = onlooker.OPTConfig(
-        vocab_size=50304,
-        hidden_size=2560,
-        word_embed_proj_dim=2560,
-        ffn_dim=10240,
-        num_hidden_layers=32,
-        num_attention_heads=32,
+def demo() -> list[bool]:
+    """Run it; gives for every answer whether it was right."""
+    started = time.perf_counter()
+    console = Console(width=WIDTH, highlight=False)
+    console.print(
+        "Small models, trained from nothing on a rendered world of coloured shapes, look at clips and stills of "
+        "it that they have never seen. All of it runs here, offline."
     )
-    config = onlooker.Blip2Config(text_config=text, image_token_index=50265)
-    with torch.device("meta"), torch.no_grad():
-        model = onlooker.Blip2ForConditionalGeneration(config).eval()
-        pixel_values = torch.empty(1, 3, 224, 224)
-        output = model(pixel_values, torch.empty(1, num_tokens, dtype=torch.long))
-        visual = model.get_image_features(pixel_values)
-    patches, queries = output.vision_outputs.last_hidden_state, output.qformer_outputs.last_hidden_state
-    yield "pixel_values", list(pixel_values.shape), "the photo, resized and normalised"
-    yield "patch features", list(patches.shape), "vision tower: 16 x 16 patches and a class token"
-    yield "query features", list(queries.shape), "Q-Former: 32 queries have looked at them"
-    yield "visual tokens", list(visual.shape), "projected to the width of the language model"
-    yield "logits", list(output.logits.shape), f"scores of each next token; {_billions(model)} billion parameters"
+    shown = Demo(console)
+    for row in json.loads((EXAMPLES / "shapes.json").read_text(encoding="utf-8")):
+        shown.show(row)
+    SHEET.parent.mkdir(exist_ok=True)
+    shown.sheet.save(SHEET)
+    seconds = time.perf_counter() - started
+    console.print(f"\n{sum(shown.right)} of {len(shown.right)} are right; {seconds:.0f} s with loading.")
+    console.print(f"What they looked at: {SHEET}", soft_wrap=True)
+    console.print("\nTry it (a real model is named with --model):", style="bold")
+    for line in (
+        "onlooker ask examples/squares.mp4 'which way does the red square move?'",
+        "onlooker chat examples/star.mp4",
+        "onlooker ask clip.mp4 'Why is this funny?' --model LanguageBind/Video-LLaVA-7B-hf",
+    ):
+        console.print(f"  {line}")
+    return shown.right
 
 
-def published_video_llava(num_tokens: int = 2082) -> Shapes:
-    """The tensors between a clip and the next word."""
-    config = onlooker.VideoLlavaConfig(text_config={"model_type": "llama", "vocab_size": 32064})
-    with torch.device("meta"), torch.no_grad():
-        model = onlooker.VideoLlavaForConditionalGeneration(config).eval()
-        pixel_values = torch.empty(1, 8, 3, 224, 224)
-        visual, _ = model.get_video_features(pixel_values)
-        output = model(torch.empty(1, num_tokens, dtype=torch.long), pixel_values_videos=pixel_values)
-    frames = [len(visual), visual.shape[1], config.vision_config.hidden_size]
-    yield "pixel_values_videos", list(pixel_values.shape), "8 frames of the clip, resized, cropped and normalised"
-    yield "patch features", frames, "video tower: of every frame 16 x 16 patches and a class token"
-    yield "visual tokens", [1, len(visual) * visual.shape[1], visual.shape[2]], "projected, one frame after the other"
-    yield "logits", list(output.logits.shape), f"scores of each next token; {_billions(model)} billion parameters"
-
-
-def _billions(model: torch.nn.Module) -> str:
-    return f"{sum(parameter.numel() for parameter in model.parameters()) / 1e9:.2f}"
+def _table(*titles: str, widths: Iterable[int]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1, 0, 0), show_header=any(titles))
+    for title, width in zip(titles, widths):
+        table.add_column(title, width=width)
+    return table
 
 
 if __name__ == "__main__":
-    sys.exit(demo())
+    demo()

@@ -37,13 +37,21 @@ PICTURES: dict[str, tuple[str, dict[str, tuple[str, str]], str]] = {
         },
         "right",
     ),
+    "watching": (
+        "Watching: the middle of the decoder on dense labels",
+        {
+            "what has been done, right": ("watching", "motion_accuracy"),
+            "when, right": ("watching", "timing_accuracy"),
+        },
+        "right",
+    ),
     "video": (
-        "The stages of the video models",
+        "The stages that learn from words",
         {
             "Video-LLaVA, projector": ("video-llava-projector", "lm"),
             "Video-LLaVA, tuning": ("video-llava", "lm"),
-            "InstructBLIP, eight questions at once": ("instructblipvideo-general", "lm"),
-            "InstructBLIP, instruction-aware": ("instructblipvideo", "lm"),
+            "BLIP-2, second stage": ("blip2", "lm"),
+            "InstructBLIP": ("instructblipvideo", "lm"),
         },
         "cross-entropy of answers",
     ),

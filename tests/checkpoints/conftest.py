@@ -9,8 +9,6 @@ import pytest
 from onlooker import Onlooker
 from onlooker.checkpoints import FOLDER
 
-collect_ignore_glob = [] if (FOLDER / "video-llava-tiny").is_dir() else ["test_*"]  # goes when they are here
-
 
 @cache
 def _load(name: str) -> Onlooker:
