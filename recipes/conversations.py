@@ -11,13 +11,35 @@ import numpy as np
 import torch
 
 from onlooker.train.data.record import Medium, Record, Turn
-from onlooker.train.world import Scene, WorldRows, caption, dialogue, draw_scene, render, render_at
+from onlooker.train.world import Scene, WorldRows, caption, dialogue, draw_scene, render, render_at, words_of
 from recipes.language import STILL_KINDS
 from recipes.tiny import SIZE, SPECIAL
 
 
-class Conversations(WorldRows):
-    """`WorldRows` of dialogues; three in ten end with a description, and one in ten is nothing but that.
+#: words that a question is as clear without
+FILLERS = set(words_of("the a is it of me you can tell say look at do see we that there in to if name give have has"))
+
+
+def terse(text: str, rng: random.Random) -> str:
+    """A question as it is, or for one in two without some of its fillers.
+
+    Who has heard only whole sentences takes them as wholes, and does not know them when they are put otherwise.
+    """
+    if rng.random() < 0.5:
+        return text
+    return " ".join(word for word in text.split() if word not in FILLERS or rng.random() < 0.6)
+
+
+class Terse(WorldRows):
+    """`WorldRows` of questions, some of them terse."""
+
+    def words(self, scene: Scene) -> tuple[Turn, ...]:
+        rng = random.Random(f"{scene.id} terse")
+        return tuple(Turn(terse(turn.question, rng), turn.answer) for turn in super().words(scene))
+
+
+class Conversations(Terse):
+    """Dialogues; three in ten end with a description, and one in ten is nothing but that.
 
     A description in front would tell the answers to what follows.
     """
@@ -78,7 +100,7 @@ def glimpse(seed: int, rng: random.Random) -> tuple[Scene, np.ndarray]:
     return scene, render(scene, SIZE)[0]
 
 
-class Asked(WorldRows):
+class Asked(Terse):
     """A row is several records about one medium: each question alone, and one that asks for a caption.
 
     Args:

@@ -32,7 +32,7 @@ PACKED: dict[str, tuple[str, Any, Callable[[Path], Any]]] = {
         tiny.instructblip_processor,
     ),
     "video-llava-tiny": (
-        "video-llava",
+        "video-llava-more",
         onlooker.VideoLlavaForConditionalGeneration,
         tiny.video_llava_processor,
     ),

@@ -17,8 +17,9 @@ from recipes import conversations, language, queries, tiny, towers, watching
 from recipes.make import Run
 
 _BUT_VISION = (r"(?!vision_model)",)  # the language model is as small as the Q-Former, and learns with it
+_DECODER = (r"model\.language_model\.", r"lm_head\.")
 _REQUEST = "A short {} description."
-_BLIP2_SETTINGS = {"steps": 1000, "batch_size": 32, "learning_rate": 2e-3, "min_learning_rate": 1e-5, "warmup": 50}
+_BLIP2_SETTINGS = {"steps": 2500, "batch_size": 32, "learning_rate": 2e-3, "min_learning_rate": 1e-5, "warmup": 50}
 _ABLATION = {"steps": 700, "batch_size": 16, "learning_rate": 2e-3, "min_learning_rate": 1e-5, "warmup": 50}
 
 
@@ -64,7 +65,13 @@ def _video_llava(build: Path) -> Any:
     model = onlooker.VideoLlavaForConditionalGeneration.from_pretrained(build / "watching/model")
     rows = conversations.Conversations("train", 500_000, still_share=0.25)
     # The projector stays: what InstructBLIP's queries are to say is then known before this run has ended.
-    return VideoLlavaTuning(model, (r"model\.language_model\.", r"lm_head\.")), rows, _markers(build / "video-llava")
+    return VideoLlavaTuning(model, _DECODER), rows, _markers(build / "video-llava")
+
+
+def _video_llava_more(build: Path) -> Any:
+    model = onlooker.VideoLlavaForConditionalGeneration.from_pretrained(build / "video-llava/model")
+    rows = conversations.Conversations("train", 500_000, still_share=0.25, first=500_000)
+    return VideoLlavaTuning(model, _DECODER), rows, _markers(build / "video-llava-more")
 
 
 def _blip2_stage1(build: Path) -> Any:
@@ -100,7 +107,7 @@ def _queries(build: Path) -> Any:
 
 def _instructblip(build: Path) -> Any:
     model = onlooker.InstructBlipVideoForConditionalGeneration.from_pretrained(build / "queries/model")
-    take_part(model, "language_model", build / "video-llava/model")
+    take_part(model, "language_model", build / "video-llava-more/model")
     rows = conversations.Asked("train", 500_000, still_share=1 / 6, first=500_000, request=_REQUEST)
     collate = conversations.each(_prefixes(build / "instructblipvideo"))
     return InstructionTuning(model, _BUT_VISION), rows, collate  # the decoder has to learn another form of prompt
@@ -166,6 +173,12 @@ RUNS = (
         {"steps": 6000, "batch_size": 8, "learning_rate": 3e-3, "min_learning_rate": 1e-5, "warmup": 50},
     ),
     Run(
+        "video-llava-more",
+        ("video-llava",),
+        _video_llava_more,
+        {"steps": 6000, "batch_size": 8, "learning_rate": 1.5e-3, "min_learning_rate": 1e-5, "warmup": 50},
+    ),
+    Run(
         "blip2-stage1",
         ("tower",),
         _blip2_stage1,
@@ -185,9 +198,9 @@ RUNS = (
     ),
     Run(
         "instructblipvideo",
-        ("queries", "video-llava"),
+        ("queries", "video-llava-more"),
         _instructblip,
-        {"steps": 350, "batch_size": 6, "learning_rate": 1e-3, "min_learning_rate": 1e-5, "warmup": 50},
+        {"steps": 1500, "batch_size": 6, "learning_rate": 1e-3, "min_learning_rate": 1e-5, "warmup": 50},
     ),
     # What the stages are worth: the same again without one thing. They do not go into the package.
     Run("blip2-without-stage1", ("tower", "t5"), partial(_blip2, qformer=None), _BLIP2_SETTINGS),
