@@ -15,7 +15,6 @@ from onlooker.train.world import Scene, WorldRows, caption, dialogue, draw_scene
 from recipes.language import STILL_KINDS
 from recipes.tiny import SIZE, SPECIAL
 
-
 #: words that a question is as clear without
 FILLERS = set(words_of("the a is it of me you can tell say look at do see we that there in to if name give have has"))
 
