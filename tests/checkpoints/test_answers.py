@@ -19,7 +19,7 @@ BARS = {
 }
 #: What can be had without looking lies 40 points below the aim. It says nothing of how far these weights lie above it.
 BLIND = 0.92 - 0.40
-#: What is clearly better than chance with its frames in order. InstructBLIP too often names a third thing for order to be.
+#: What is clearly better than chance with its frames in order. InstructBLIP too often names a third thing for that.
 USES_TIME = [("instructblipvideo-tiny", "direction"), ("video-llava-tiny", "direction"), ("video-llava-tiny", "order")]
 
 
