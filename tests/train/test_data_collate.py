@@ -168,8 +168,20 @@ def test_video_llava_mixes_pictures_and_clips():
 
 
 def test_media_can_be_shared_by_the_rows_of_a_record():
-    batch = Collator(blip2(True), encoder_decoder=True, share_media=True)([talk(PICTURE, name="a"), talk(PICTURE)])
+    collate = Collator(blip2(True), encoder_decoder=True, share_media=True)
+    equal = Medium("image", PICTURE.source.copy())
+    batch = collate([talk(PICTURE, name="a"), talk(equal)])
     assert batch["pixel_values"].shape[0] == 2 and batch["media_rows"].tolist() == [0, 0, 1, 1]
+
+
+def test_records_about_the_very_same_array_share_it():
+    bright = Medium("image", np.full((28, 28, 3), 255, np.uint8))
+    records = [talk(PICTURE, name="a"), talk(bright, TALK[:1]), talk(PICTURE, TALK[1:])]
+    batch = Collator(blip2(True), encoder_decoder=True, share_media=True)(records)
+    assert batch["media_rows"].tolist() == [0, 0, 1, 0] and batch["pixel_values"].shape[0] == 2
+    assert batch["pixel_values"][1].mean() > batch["pixel_values"][0].mean()
+    repeated = Collator(blip2(True), encoder_decoder=True)(records)["pixel_values"]
+    assert torch.equal(repeated, batch["pixel_values"][batch["media_rows"]])
 
 
 def test_what_a_family_cannot_take_is_said():
