@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from onlooker.pipeline.records import Answer, WindowAnswer
-from onlooker.pipeline.windows import is_yes_no, merge
+from onlooker.pipeline.windows import is_yes_no, likeliest, merge
 from tests.pipeline.conftest import CLIP, picture
 
 BRIEF = {"max_new_tokens": 5}
@@ -43,13 +43,26 @@ def test_the_answers_of_windows_go_to_the_language_model_as_text(load):
 )
 def test_a_closed_question_takes_the_answer_of_the_surest_window(watcher, question, choices):
     answer = watcher.ask(CLIP, question, choices=choices, windows=1)
-    best = max(answer.windows, key=lambda window: window.answer.logprob).answer
+    yes = None if choices else watcher._writer.family.yes_no[0]
+    found = [window for window in answer.windows if window.answer.text == yes] or answer.windows
+    best = max(found, key=lambda window: window.answer.logprob).answer
     assert (answer.text, answer.logprob, answer.frames) == (best.text, best.logprob, best.frames)
     wanted = choices or list(watcher._writer.family.yes_no)
     for window in answer.windows:
         ranked = watcher.rank(watcher.load(CLIP, start=window.start, end=window.end), question, wanted)
         assert window.answer.text == ranked[0].text
         assert window.answer.logprob == pytest.approx(ranked[0].logprob, abs=1e-3)
+
+
+def test_one_window_that_says_yes_answers_for_the_clip():
+    sure = {"yes": -0.4, "no": -0.01, "maybe": -0.2}
+    windows = [
+        WindowAnswer(8.0 * number, 8.0 * number + 8.0, Answer(text, "stop", 1, sure[text], None))
+        for number, text in enumerate(["no", "yes", "maybe", "no"])
+    ]
+    assert likeliest(windows, "yes").text == "yes" and likeliest(windows).text == "no"
+    assert likeliest([windows[0], windows[2]], "yes").text == "no"
+    assert likeliest(windows, "yes").windows == tuple(windows)
 
 
 @pytest.mark.parametrize("question", ["Is it raining?", "does he fall", "Wasn't she there?", "Can you see a dog?"])

@@ -118,8 +118,10 @@ class Asker(Seer):
         source = fetched(source, clip)
         if is_picture(source, clip):  # among videos: it has no windows
             return self._answer(source, question, make_row, clip, "raise", options, choices)
+        yes = None
         if choices is None and is_yes_no(question):
             choices = self._writer.family.yes_no
+            yes = choices[0]
 
         def answer(look: Look) -> Answer:
             return self._answer_rows([make_row(self._encode([look])[0], question)], options, choices)[0]
@@ -131,7 +133,7 @@ class Asker(Seer):
                 if on_window is not None:
                     on_window(window, frames)
         if choices is not None:
-            return likeliest(found)
+            return likeliest(found, yes)
         merged = merge(question, found, lambda text: self._answer_text(text, options), self._fits(options))
         return merged if len(found) == 1 else replace(merged, frames=None)
 

@@ -37,9 +37,15 @@ def answer_windows(
         del frames, look  # else they would live until the next ones are there
 
 
-def likeliest(windows: Sequence[WindowAnswer]) -> Answer:
-    """Of a closed question: the answer of the window that is surest of it."""
-    best = max(windows, key=lambda window: window.answer.logprob)
+def likeliest(windows: Sequence[WindowAnswer], yes: str | None = None) -> Answer:
+    """Of a closed question: the answer of the window that is surest of it.
+
+    Args:
+        yes: of a question for yes or no, the answer that one window gives for the whole clip: what happens in one part
+            happens, however sure the others are that it does not happen in theirs.
+    """
+    saying_yes = [window for window in windows if window.answer.text == yes]
+    best = max(saying_yes or windows, key=lambda window: window.answer.logprob)
     return replace(best.answer, windows=tuple(windows))
 
 
