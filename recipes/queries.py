@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from onlooker.train.stages import Stage
-from onlooker.train.world import dialogue, draw_scene, render_at
+from onlooker.train.world import dialogue, draw_scene, render_at, words_of
 from recipes.tiny import SIZE, SPECIAL, words
 from recipes.towers import normalised
 
@@ -25,7 +25,7 @@ _CLS, _SEP = SPECIAL.index("[CLS]"), SPECIAL.index("[SEP]")
 
 
 class Frames(Sequence[dict[str, Any]]):
-    """Frames of clips at random times, each with a question about its clip. Row i is clip `first + i` of train."""
+    """Frames of clips at random times, each with a question about its clip. Row i is of clip `first + i` of train."""
 
     def __init__(self, count: int, first: int = 0) -> None:
         self.count, self.first = count, first
@@ -36,19 +36,17 @@ class Frames(Sequence[dict[str, Any]]):
     def __getitem__(self, index: Any) -> Any:
         scene = draw_scene(self.first + index, "train")
         rng = random.Random(f"{scene.id} frame")
-        frames, _ = render_at(scene, np.array([rng.random(), rng.random()]), SIZE)
-        return {"frames": frames, "questions": [question.text for question in dialogue(scene, rng, 2)]}
+        frames, _ = render_at(scene, np.array([rng.random()]), SIZE)
+        return {"frame": frames[0], "question": dialogue(scene, rng, 1)[0].text}
 
 
 def collate(rows: list[dict[str, Any]]) -> dict[str, Tensor]:
     """Frames, and the words of their questions between [CLS] and [SEP]."""
-    from onlooker.train.world import words_of
-
-    texts = [[_CLS, *(_NUMBERS[word] for word in words_of(row["questions"][0])), _SEP] for row in rows for _ in "12"]
+    texts = [[_CLS, *(_NUMBERS[word] for word in words_of(row["question"])), _SEP] for row in rows]
     longest = max(map(len, texts))
     mask = torch.tensor([[1] * len(text) + [0] * (longest - len(text)) for text in texts])
     ids = torch.tensor([text + [0] * (longest - len(text)) for text in texts])
-    pixels = normalised(np.concatenate([row["frames"] for row in rows]))
+    pixels = normalised(np.stack([row["frame"] for row in rows]))
     return {"pixel_values": pixels, "qformer_input_ids": ids, "qformer_attention_mask": mask}
 
 

@@ -194,7 +194,7 @@ RUNS = (
         "queries",
         ("blip2-stage1", "watching"),
         _queries,
-        {"steps": 1500, "batch_size": 32, "learning_rate": 2e-3, "min_learning_rate": 1e-5, "warmup": 50},
+        {"steps": 1500, "batch_size": 64, "learning_rate": 2e-3, "min_learning_rate": 1e-5, "warmup": 50},
     ),
     Run(
         "instructblipvideo",
