@@ -13,6 +13,7 @@ import torch
 from onlooker.train.data.record import Medium, Record, Turn
 from onlooker.train.world import Scene, WorldRows, caption, dialogue, draw_scene, render, render_at, words_of
 from recipes.language import STILL_KINDS
+from recipes.numbered import Numbered
 from recipes.tiny import SIZE, SPECIAL
 
 #: words that a question is as clear without
@@ -61,7 +62,7 @@ class Descriptions(WorldRows):
         return (Turn(f"Describe the {'image' if scene.is_still else 'video'}.", caption(scene)),)
 
 
-class Glimpses(Sequence[list[Record]]):
+class Glimpses(Numbered):
     """Pictures with what is said about them: stills, and frames of clips, which show every color with every shape.
 
     A row is several records about one picture: its caption, then each question alone.
@@ -72,14 +73,12 @@ class Glimpses(Sequence[list[Record]]):
     """
 
     def __init__(self, count: int, first: int = 0, *, free: bool = False, turns: int = 0) -> None:
-        self.count, self.first, self.free, self.turns = count, first, free, turns
+        super().__init__(count, first)
+        self.free, self.turns = free, turns
 
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: Any) -> Any:
-        rng = random.Random(f"{self.first + index} glimpse")
-        scene, picture = glimpse(self.first + index, rng)
+    def row(self, seed: int) -> Any:
+        rng = random.Random(f"{seed} glimpse")
+        scene, picture = glimpse(seed, rng)
         is_free = self.free and rng.random() < 0.5
         turns = [Turn("", caption(scene, rng if is_free else None))]
         turns += [Turn(asked.text, asked.answer) for asked in dialogue(scene, rng, self.turns, kinds=STILL_KINDS)]

@@ -15,26 +15,25 @@ from onlooker.train.stages import LanguageStage
 from onlooker.train.world import caption, dialogue, draw_scene
 from onlooker.train.world.facts import Scene
 from onlooker.train.world.phrasings import VERBS, WHEN
+from recipes.numbered import Numbered
 
 KINDS = ("color", "shape", "count", "direction", "action", "order", "when", "exists", "does")  # what a story tells
 STILL_KINDS = ("color", "shape", "count", "exists")
 
 
-class Stories(Sequence[Scene]):
-    """Scenes that nobody renders. Row i is the clip of seed `first + i` of the train split.
+class Stories(Numbered):
+    """Scenes that nobody renders. A row is the clip of a seed of the train split.
 
     Args:
         stills: as if they were stills, of which the held-out combinations leave some colors without some shapes.
     """
 
     def __init__(self, count: int, first: int = 0, *, stills: bool = False) -> None:
-        self.count, self.first, self.stills = count, first, stills
+        super().__init__(count, first)
+        self.stills = stills
 
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: Any) -> Any:
-        scene = draw_scene(self.first + index, "train")
+    def row(self, seed: int) -> Any:
+        scene = draw_scene(seed, "train")
         return replace(scene, is_still=True) if self.stills else scene
 
 

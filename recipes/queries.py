@@ -7,7 +7,6 @@ learns to heed the instruction.
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 
 from onlooker.train.stages import Stage
 from onlooker.train.world import dialogue, draw_scene, render_at, words_of
+from recipes.numbered import Numbered
 from recipes.tiny import SIZE, SPECIAL, words
 from recipes.towers import normalised
 
@@ -24,17 +24,11 @@ _NUMBERS = {word: number for number, word in enumerate(words())}
 _CLS, _SEP = SPECIAL.index("[CLS]"), SPECIAL.index("[SEP]")
 
 
-class Frames(Sequence[dict[str, Any]]):
-    """Frames of clips at random times, each with a question about its clip. Row i is of clip `first + i` of train."""
+class Frames(Numbered):
+    """Frames of clips at random times, each with a question about its clip; a row for each seed of the train split."""
 
-    def __init__(self, count: int, first: int = 0) -> None:
-        self.count, self.first = count, first
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: Any) -> Any:
-        scene = draw_scene(self.first + index, "train")
+    def row(self, seed: int) -> Any:
+        scene = draw_scene(seed, "train")
         rng = random.Random(f"{scene.id} frame")
         frames, _ = render_at(scene, np.array([rng.random()]), SIZE)
         return {"frame": frames[0], "question": dialogue(scene, rng, 1)[0].text}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from onlooker.train.stages import Stage
 from onlooker.train.world import draw_scene, render_at
 from onlooker.train.world.facts import COLORS, SHAPES
 from onlooker.train.world.tracks import place
+from recipes.numbered import Numbered
 from recipes.tiny import PATCH, SIZE
 
 FRAMES = 2  # of each clip
@@ -23,18 +23,12 @@ _MEAN = np.array([0.48145466, 0.4578275, 0.40821073], np.float32)
 _STD = np.array([0.26862954, 0.26130258, 0.27577711], np.float32)
 
 
-class Frames(Sequence[dict[str, np.ndarray]]):
-    """Frames of clips at random times, with what each patch shows. Row i is clip `first + i` of the train split."""
+class Frames(Numbered):
+    """Frames of clips at random times, with what each patch shows. A row is the clip of a seed of the train split."""
 
-    def __init__(self, count: int, first: int = 0, split: str = "train") -> None:
-        self.count, self.first, self.split = count, first, split
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: Any) -> Any:
-        scene = draw_scene(self.first + index, self.split)
-        times = np.random.default_rng([self.first + index, 11]).random(FRAMES)
+    def row(self, seed: int) -> Any:
+        scene = draw_scene(seed, "train")
+        times = np.random.default_rng([seed, 11]).random(FRAMES)
         frames, owners = render_at(scene, times, SIZE, with_owners=True)
         tracks = place(scene.things, times)  # [things, F, 5]
         return {"frames": frames, **_labels(scene, owners, tracks)}

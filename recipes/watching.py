@@ -7,7 +7,6 @@ question and a star in a patch point the same way, and a shape is as easily foun
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from onlooker.train.world.facts import COLORS, MOTIONS, SHAPES, TIMINGS, Scene, 
 from onlooker.train.world.phrasings import VERBS, WHEN
 from onlooker.train.world.render import render_with_owners
 from onlooker.train.world.tracks import frame_times, place
+from recipes.numbered import Numbered
 from recipes.tiny import FRAMES, PATCH, SIZE, words
 from recipes.towers import normalised, shares_of_patches
 
@@ -37,17 +37,11 @@ _WORDS = {
 _LATE = 0.02  # of the clip: so long after its end an action is surely over
 
 
-class Watched(Sequence[dict[str, np.ndarray]]):
-    """Clips with what has happened at each patch so far. Row i is clip `first + i` of the train split."""
+class Watched(Numbered):
+    """Clips with what has happened at each patch so far. A row is the clip of a seed of the train split."""
 
-    def __init__(self, count: int, first: int = 0, split: str = "train") -> None:
-        self.count, self.first, self.split = count, first, split
-
-    def __len__(self) -> int:
-        return self.count
-
-    def __getitem__(self, index: Any) -> Any:
-        scene = draw_scene(self.first + index, self.split)
+    def row(self, seed: int) -> Any:
+        scene = draw_scene(seed, "train")
         frames, owners = render_with_owners(scene, SIZE, FRAMES)
         return {"frames": frames, **_labels(scene, owners)}
 
