@@ -55,6 +55,14 @@ class Conversations(Terse):
         return told if draw < 0.1 else (*super().words(scene), *told)
 
 
+class Unseen(Conversations):
+    """The same without pictures: a row is a scene and what is said about it."""
+
+    def __getitem__(self, index: Any) -> Any:
+        scene = self.scene(index)
+        return scene, self.words(scene)
+
+
 class Descriptions(WorldRows):
     """Nothing but descriptions, for a projector to learn on."""
 

@@ -36,33 +36,34 @@ def _clip(build: Path) -> Any:
 
 def _llama(build: Path) -> Any:
     model = onlooker.LlamaForCausalLM(onlooker.LlamaConfig(**tiny.llama()))
-    talk = language.Talk(tiny.tokenizer("llama", build / "llama"))
-    return language.Text(model), language.Stories(1_000_000), talk
+    language.prepare_lookups(model)
+    rows = conversations.Unseen("train", 1_000_000, still_share=0.2, first=2_000_000)
+    return language.Listening(model), rows, language.Hearing(tiny.tokenizer("llama", build / "llama"))
 
 
 def _t5(build: Path) -> Any:
     model = onlooker.T5ForConditionalGeneration(onlooker.T5Config(**tiny.t5()))
     retelling = language.Retelling(tiny.tokenizer("t5", build / "t5"))
-    return language.Text(model), language.Stories(100_000, stills=True), retelling
-
-
-def _video_llava_projector(build: Path) -> Any:
-    model = onlooker.VideoLlavaForConditionalGeneration(tiny.video_llava())
-    for part in ("model.image_tower", "model.video_tower"):
-        take_part(model, part, build / "clip/model")
-    for part in ("model.language_model", "lm_head"):
-        take_part(model, part, build / "llama/model")
-    rows = conversations.Descriptions("train", 100_000, still_share=1 / 6, first=1_000_000)
-    return VideoLlavaProjector(model), rows, _markers(build / "video-llava-projector")
+    return language.Text(model), language.Stories(100_000), retelling
 
 
 def _watching(build: Path) -> Any:
-    model = onlooker.VideoLlavaForConditionalGeneration.from_pretrained(build / "video-llava-projector/model")
-    return watching.Watching(model), watching.Watched(500_000), watching.collate
+    model = onlooker.VideoLlavaForConditionalGeneration(tiny.video_llava())
+    for part in ("model.image_tower", "model.video_tower"):
+        take_part(model, part, build / "clip/model")
+    watching.stack(model, onlooker.LlamaForCausalLM.from_pretrained(build / "llama/model"))
+    collate = watching.Collate(tiny.tokenizer("llama", build / "watching"))
+    return watching.Watching(model), watching.Watched(500_000), collate
+
+
+def _video_llava_projector(build: Path) -> Any:
+    model = onlooker.VideoLlavaForConditionalGeneration.from_pretrained(build / "watching/model")
+    rows = conversations.Descriptions("train", 100_000, still_share=0.25, first=1_000_000)
+    return VideoLlavaProjector(model), rows, _markers(build / "video-llava-projector")
 
 
 def _video_llava(build: Path) -> Any:
-    model = onlooker.VideoLlavaForConditionalGeneration.from_pretrained(build / "watching/model")
+    model = onlooker.VideoLlavaForConditionalGeneration.from_pretrained(build / "video-llava-projector/model")
     rows = conversations.Conversations("train", 500_000, still_share=0.25)
     # The projector stays: what InstructBLIP's queries are to say is then known before this run has ended.
     return VideoLlavaTuning(model, _DECODER), rows, _markers(build / "video-llava")
@@ -101,7 +102,7 @@ def _queries(build: Path) -> Any:
     model = onlooker.InstructBlipVideoForConditionalGeneration(tiny.instructblip())
     take_part(model, "vision_model", build / "tower/model")
     take_part(model, "qformer", build / "blip2-stage1/model")
-    teacher = onlooker.VideoLlavaForConditionalGeneration.from_pretrained(build / "watching/model")
+    teacher = onlooker.VideoLlavaForConditionalGeneration.from_pretrained(build / "video-llava-projector/model")
     return queries.Imitation(model, teacher), queries.Frames(1_000_000, first=2_000_000), queries.collate
 
 
@@ -115,7 +116,7 @@ def _instructblip(build: Path) -> Any:
 
 def _one_query(build: Path, *, aware: bool) -> Any:
     """Stills through a single query: too narrow for all that a question may be about."""
-    model = onlooker.InstructBlipVideoForConditionalGeneration(tiny.instructblip(num_query_tokens=1))
+    model = onlooker.InstructBlipVideoForConditionalGeneration(tiny.instructblip(num_query_tokens=1, layers=4))
     take_part(model, "vision_model", build / "tower/model")
     take_part(model, "language_model", build / "llama/model")
     take_part(model, "qformer", build / "blip2-stage1/model")
@@ -146,7 +147,7 @@ RUNS = (
         "llama",
         (),
         _llama,
-        {"steps": 1600, "batch_size": 16, "learning_rate": 3e-3, "min_learning_rate": 1e-4, "warmup": 50},
+        {"steps": 2000, "batch_size": 12, "learning_rate": 3e-3, "min_learning_rate": 1e-5, "warmup": 50},
     ),
     Run(
         "t5",
@@ -155,20 +156,20 @@ RUNS = (
         {"steps": 600, "batch_size": 16, "learning_rate": 3e-3, "min_learning_rate": 1e-4, "warmup": 50},
     ),
     Run(
-        "video-llava-projector",
+        "watching",
         ("clip", "llama"),
-        _video_llava_projector,
-        {"steps": 300, "batch_size": 16, "learning_rate": 3e-3, "warmup": 20},
+        _watching,
+        {"steps": 2000, "batch_size": 16, "learning_rate": 3e-3, "min_learning_rate": 1e-5, "warmup": 50},
     ),
     Run(
-        "watching",
-        ("video-llava-projector",),
-        _watching,
-        {"steps": 1500, "batch_size": 16, "learning_rate": 3e-3, "min_learning_rate": 1e-5, "warmup": 50},
+        "video-llava-projector",
+        ("watching",),
+        _video_llava_projector,
+        {"steps": 300, "batch_size": 16, "learning_rate": 3e-4, "min_learning_rate": 1e-5, "warmup": 20},
     ),
     Run(
         "video-llava",
-        ("watching",),
+        ("video-llava-projector",),
         _video_llava,
         {"steps": 6000, "batch_size": 8, "learning_rate": 3e-3, "min_learning_rate": 1e-5, "warmup": 50},
     ),
@@ -192,7 +193,7 @@ RUNS = (
     ),
     Run(
         "queries",
-        ("blip2-stage1", "watching"),
+        ("blip2-stage1", "video-llava-projector"),
         _queries,
         {"steps": 1500, "batch_size": 64, "learning_rate": 2e-3, "min_learning_rate": 1e-5, "warmup": 50},
     ),

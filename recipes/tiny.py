@@ -14,6 +14,7 @@ from onlooker.train.world import vocabulary
 SIZE, PATCH, FRAMES, QUERIES = 56, 14, 8, 8
 VIDEO_QUERIES = 1 + (SIZE // PATCH) ** 2  # of InstructBLIP for each frame: one for each feature of the tower
 WIDTH, HEADS = 128, 4
+WATCHING = 2  # layers that Video-LLaVA's decoder has below those of the language model it starts from
 # One vocabulary for all: the language models and the Q-Former read the same words.
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "[CLS]", "[SEP]", "[DEC]", "<image>", "<video>")
 # What prompts hold beside the words of the world: roles, and the requests for a caption.
@@ -51,13 +52,13 @@ def tokenizer(kind: str, folder: Path) -> Any:
     return onlooker.AutoTokenizer.from_pretrained(folder)
 
 
-def llama() -> dict[str, Any]:
-    """The decoder of the video models."""
+def llama(num_hidden_layers: int = 4) -> dict[str, Any]:
+    """The decoder before it has seen anything; with the watching layers below, the one of the video models."""
     return {
         "vocab_size": len(words()),
         "hidden_size": WIDTH,
         "intermediate_size": 3 * WIDTH,
-        "num_hidden_layers": 4,
+        "num_hidden_layers": num_hidden_layers,
         "num_attention_heads": HEADS,
         "num_key_value_heads": HEADS,
         "max_position_embeddings": 1024,
@@ -108,7 +109,7 @@ def video_llava() -> onlooker.VideoLlavaConfig:
     """Video-LLaVA of these parts."""
     return onlooker.VideoLlavaConfig(
         vision_config=clip(),
-        text_config={"model_type": "llama", **llama()},
+        text_config={"model_type": "llama", **llama(WATCHING + 4)},
         image_token_index=SPECIAL.index("<image>"),
         video_token_index=SPECIAL.index("<video>"),
         vision_feature_layer=-1,
@@ -165,12 +166,12 @@ def blip2_processor(kind: str, folder: Path) -> onlooker.Blip2Processor:
     return onlooker.Blip2Processor(pixels, tokenizer(kind, folder), num_query_tokens=QUERIES)
 
 
-def instructblip(num_query_tokens: int = VIDEO_QUERIES) -> onlooker.InstructBlipVideoConfig:
-    """InstructBLIP for clips, with the decoder of Video-LLaVA."""
+def instructblip(num_query_tokens: int = VIDEO_QUERIES, layers: int = WATCHING + 4) -> onlooker.InstructBlipVideoConfig:
+    """InstructBLIP for clips, with the decoder of Video-LLaVA, or the one without watching layers."""
     return onlooker.InstructBlipVideoConfig(
         vision_config=eva(),
         qformer_config=qformer(),
-        text_config={"model_type": "llama", **llama()},
+        text_config={"model_type": "llama", **llama(layers)},
         num_query_tokens=num_query_tokens,
         video_token_index=SPECIAL.index("<video>"),
     )
