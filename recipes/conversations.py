@@ -11,13 +11,16 @@ import numpy as np
 import torch
 
 from onlooker.train.data.record import Medium, Record, Turn
-from onlooker.train.world import Scene, WorldRows, caption, dialogue, draw_scene, render, render_at, words_of
+from onlooker.train.world import Question, Scene, WorldRows, caption, dialogue, draw_scene, render, render_at, words_of
 from recipes.language import STILL_KINDS
 from recipes.numbered import Numbered
 from recipes.tiny import SIZE, SPECIAL
 
 #: words that a question is as clear without
-FILLERS = set(words_of("the a is it of me you can tell say look at do see we that there in to if name give have has"))
+FILLERS = set(
+    words_of("the a is it of me you can tell say look at do does see show we that there in to if name give have has")
+)
+FILLERS |= set(words_of("what which true one ? . , :"))
 
 
 def terse(text: str, rng: random.Random) -> str:
@@ -27,7 +30,7 @@ def terse(text: str, rng: random.Random) -> str:
     """
     if rng.random() < 0.5:
         return text
-    return " ".join(word for word in text.split() if word not in FILLERS or rng.random() < 0.6)
+    return " ".join(word for word in words_of(text) if word not in FILLERS or rng.random() < 0.5)
 
 
 class Terse(WorldRows):
@@ -56,7 +59,20 @@ class Conversations(Terse):
 
 
 class Unseen(Conversations):
-    """The same without pictures: a row is a scene and what is said about it."""
+    """The same without pictures: a row is a scene and what is said about it.
+
+    Args:
+        often: kinds that every other row keeps to.
+    """
+
+    def __init__(self, *arguments: Any, often: Sequence[str] | None = None, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.often = often
+
+    def questions(self, scene: Scene) -> list[Question]:
+        rng = random.Random(f"{scene.id} {self.phrasings} questions")
+        kinds = self.often if scene.seed % 2 else self.kinds
+        return dialogue(scene, rng, self.turns, phrasings=self.phrasings, kinds=kinds)
 
     def __getitem__(self, index: Any) -> Any:
         scene = self.scene(index)

@@ -18,8 +18,8 @@ from recipes.make import Run
 
 _BUT_VISION = (r"(?!vision_model)",)  # the language model is as small as the Q-Former, and learns with it
 _DECODER = (r"model\.language_model\.", r"lm_head\.")
+_COMPARING = ("does", "exists", "relation", "color")
 _REQUEST = "A short {} description."
-_BLIP2_SETTINGS = {"steps": 2500, "batch_size": 32, "learning_rate": 2e-3, "min_learning_rate": 1e-5, "warmup": 50}
 _ABLATION = {"steps": 700, "batch_size": 16, "learning_rate": 2e-3, "min_learning_rate": 1e-5, "warmup": 50}
 
 
@@ -41,6 +41,14 @@ def _llama(build: Path) -> Any:
     return language.Listening(model), rows, language.Hearing(tiny.tokenizer("llama", build / "llama"))
 
 
+def _llama_more(build: Path) -> Any:
+    """More of what comes slowly: comparing. The words stay, so that what patches are to say is known before."""
+    model = onlooker.LlamaForCausalLM.from_pretrained(build / "llama/model")
+    rows = conversations.Unseen("train", 1_000_000, still_share=0.2, first=4_000_000, often=_COMPARING)
+    hearing = language.Hearing(tiny.tokenizer("llama", build / "llama-more"))
+    return language.Listening(model, (r"model\.layers\.", r"model\.norm\.", r"lm_head\.")), rows, hearing
+
+
 def _t5(build: Path) -> Any:
     model = onlooker.T5ForConditionalGeneration(onlooker.T5Config(**tiny.t5()))
     retelling = language.Retelling(tiny.tokenizer("t5", build / "t5"))
@@ -51,13 +59,15 @@ def _watching(build: Path) -> Any:
     model = onlooker.VideoLlavaForConditionalGeneration(tiny.video_llava())
     for part in ("model.image_tower", "model.video_tower"):
         take_part(model, part, build / "clip/model")
-    watching.stack(model, onlooker.LlamaForCausalLM.from_pretrained(build / "llama/model"))
+    watching.begin(model)
+    watching.put_on_top(model, onlooker.LlamaForCausalLM.from_pretrained(build / "llama/model"))
     collate = watching.Collate(tiny.tokenizer("llama", build / "watching"))
     return watching.Watching(model), watching.Watched(500_000), collate
 
 
 def _video_llava_projector(build: Path) -> Any:
     model = onlooker.VideoLlavaForConditionalGeneration.from_pretrained(build / "watching/model")
+    watching.put_on_top(model, onlooker.LlamaForCausalLM.from_pretrained(build / "llama-more/model"))
     rows = conversations.Descriptions("train", 100_000, still_share=0.25, first=1_000_000)
     return VideoLlavaProjector(model), rows, _markers(build / "video-llava-projector")
 
@@ -106,10 +116,18 @@ def _queries(build: Path) -> Any:
     return queries.Imitation(model, teacher), queries.Frames(1_000_000, first=2_000_000), queries.collate
 
 
-def _instructblip(build: Path) -> Any:
+def _instructblip_talk(build: Path) -> Any:
+    """Dialogues: a quarter of the price of as many single questions, but too many for the Q-Former to read."""
     model = onlooker.InstructBlipVideoForConditionalGeneration.from_pretrained(build / "queries/model")
-    take_part(model, "language_model", build / "video-llava-more/model")
-    rows = conversations.Asked("train", 500_000, still_share=1 / 6, first=500_000, request=_REQUEST)
+    take_part(model, "language_model", build / "video-llava-projector/model")
+    rows = conversations.Conversations("train", 500_000, still_share=1 / 6, first=600_000, request=_REQUEST)
+    collate = _prefixes(build / "instructblip-talk", packed=True)
+    return InstructionTuning(model, _BUT_VISION), rows, conversations.general(collate)
+
+
+def _instructblip(build: Path) -> Any:
+    model = onlooker.InstructBlipVideoForConditionalGeneration.from_pretrained(build / "instructblip-talk/model")
+    rows = conversations.Asked("train", 500_000, still_share=1 / 6, first=800_000, request=_REQUEST)
     collate = conversations.each(_prefixes(build / "instructblipvideo"))
     return InstructionTuning(model, _BUT_VISION), rows, collate  # the decoder has to learn another form of prompt
 
@@ -118,7 +136,7 @@ def _one_query(build: Path, *, aware: bool) -> Any:
     """Stills through a single query: too narrow for all that a question may be about."""
     model = onlooker.InstructBlipVideoForConditionalGeneration(tiny.instructblip(num_query_tokens=1, layers=4))
     take_part(model, "vision_model", build / "tower/model")
-    take_part(model, "language_model", build / "llama/model")
+    take_part(model, "language_model", build / "llama-more/model")
     take_part(model, "qformer", build / "blip2-stage1/model")
     rows = conversations.Asked("train", 500_000, still_share=1.0, turns=5, first=900_000, request=_REQUEST)
     name = "aware" if aware else "unaware"
@@ -126,9 +144,9 @@ def _one_query(build: Path, *, aware: bool) -> Any:
     return InstructionTuning(model, _BUT_VISION), rows, collate if aware else conversations.general(collate)
 
 
-def _prefixes(folder: Path, num_query_tokens: int = tiny.VIDEO_QUERIES) -> Collator:
+def _prefixes(folder: Path, num_query_tokens: int = tiny.VIDEO_QUERIES, **options: Any) -> Collator:
     processor = tiny.instructblip_processor(folder, num_query_tokens)
-    return Collator(processor, encoder_decoder=False, share_media=True, num_frames=tiny.FRAMES)
+    return Collator(processor, encoder_decoder=False, share_media=True, num_frames=tiny.FRAMES, **options)
 
 
 def _markers(folder: Path) -> Collator:
@@ -150,6 +168,12 @@ RUNS = (
         {"steps": 2000, "batch_size": 12, "learning_rate": 3e-3, "min_learning_rate": 1e-5, "warmup": 50},
     ),
     Run(
+        "llama-more",
+        ("llama",),
+        _llama_more,
+        {"steps": 2000, "batch_size": 12, "learning_rate": 2e-3, "min_learning_rate": 1e-5, "warmup": 50},
+    ),
+    Run(
         "t5",
         (),
         _t5,
@@ -163,7 +187,7 @@ RUNS = (
     ),
     Run(
         "video-llava-projector",
-        ("watching",),
+        ("watching", "llama-more"),
         _video_llava_projector,
         {"steps": 300, "batch_size": 16, "learning_rate": 3e-4, "min_learning_rate": 1e-5, "warmup": 20},
     ),
@@ -171,13 +195,13 @@ RUNS = (
         "video-llava",
         ("video-llava-projector",),
         _video_llava,
-        {"steps": 6000, "batch_size": 8, "learning_rate": 3e-3, "min_learning_rate": 1e-5, "warmup": 50},
+        {"steps": 3000, "batch_size": 8, "learning_rate": 1.5e-3, "min_learning_rate": 1e-5, "warmup": 50},
     ),
     Run(
         "video-llava-more",
         ("video-llava",),
         _video_llava_more,
-        {"steps": 6000, "batch_size": 8, "learning_rate": 1.5e-3, "min_learning_rate": 1e-5, "warmup": 50},
+        {"steps": 2000, "batch_size": 8, "learning_rate": 7e-4, "min_learning_rate": 1e-5, "warmup": 50},
     ),
     Run(
         "blip2-stage1",
@@ -189,7 +213,7 @@ RUNS = (
         "blip2",
         ("blip2-stage1", "t5"),
         _blip2,
-        _BLIP2_SETTINGS,
+        {"steps": 2500, "batch_size": 32, "learning_rate": 2e-3, "min_learning_rate": 1e-5, "warmup": 50},
     ),
     Run(
         "queries",
@@ -198,13 +222,20 @@ RUNS = (
         {"steps": 1500, "batch_size": 64, "learning_rate": 2e-3, "min_learning_rate": 1e-5, "warmup": 50},
     ),
     Run(
+        "instructblip-talk",
+        ("queries", "video-llava-projector"),
+        _instructblip_talk,
+        {"steps": 2000, "batch_size": 8, "learning_rate": 1.5e-3, "min_learning_rate": 1e-5, "warmup": 50},
+    ),
+    Run(
         "instructblipvideo",
-        ("queries", "video-llava-more"),
+        ("instructblip-talk",),
         _instructblip,
-        {"steps": 1500, "batch_size": 6, "learning_rate": 1e-3, "min_learning_rate": 1e-5, "warmup": 50},
+        {"steps": 500, "batch_size": 6, "learning_rate": 7e-4, "min_learning_rate": 1e-5, "warmup": 25},
     ),
     # What the stages are worth: the same again without one thing. They do not go into the package.
-    Run("blip2-without-stage1", ("tower", "t5"), partial(_blip2, qformer=None), _BLIP2_SETTINGS),
-    Run("instructblip-aware", ("blip2-stage1", "llama"), partial(_one_query, aware=True), _ABLATION),
-    Run("instructblip-unaware", ("blip2-stage1", "llama"), partial(_one_query, aware=False), _ABLATION),
+    Run("blip2-short", ("blip2-stage1", "t5"), _blip2, _ABLATION),
+    Run("blip2-without-stage1", ("tower", "t5"), partial(_blip2, qformer=None), _ABLATION),
+    Run("instructblip-aware", ("blip2-stage1", "llama-more"), partial(_one_query, aware=True), _ABLATION),
+    Run("instructblip-unaware", ("blip2-stage1", "llama-more"), partial(_one_query, aware=False), _ABLATION),
 )

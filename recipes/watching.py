@@ -135,13 +135,17 @@ class Watching(Stage):
 
 
 @torch.no_grad()
-def stack(model: nn.Module, language: Any) -> None:
-    """Put a language model above the watching layers of a Video-LLaVA, which change nothing at first."""
-    for part in ("model.language_model.embed_tokens", "model.language_model.norm", "lm_head"):
-        take_part(model, part, language)
-    layers = model.model.language_model.layers  # type: ignore[operator, union-attr]
-    for layer in layers[:WATCHING]:
+def begin(model: Any) -> None:
+    """First values of the watching layers: they change nothing."""
+    for layer in model.model.language_model.layers[:WATCHING]:
         layer.self_attn.o_proj.weight.zero_()
         layer.mlp.down_proj.weight.zero_()
-    for layer, given in zip(layers[WATCHING:], language.model.layers, strict=True):
+
+
+@torch.no_grad()
+def put_on_top(model: Any, language: Any) -> None:
+    """Put a language model above the watching layers of a Video-LLaVA."""
+    for part in ("model.language_model.embed_tokens", "model.language_model.norm", "lm_head"):
+        take_part(model, part, language)
+    for layer, given in zip(model.model.language_model.layers[WATCHING:], language.model.layers, strict=True):
         layer.load_state_dict(given.state_dict())

@@ -48,7 +48,8 @@ def retelling(folder: Path) -> tuple[Stage, Batch]:
 
 def watched(folder: Path) -> tuple[Stage, Batch]:
     model = onlooker.VideoLlavaForConditionalGeneration(tiny.video_llava())
-    watching.stack(model, decoder())
+    watching.begin(model)
+    watching.put_on_top(model, decoder())
     collate = watching.Collate(tiny.tokenizer("llama", folder))
     return watching.Watching(model), first_rows(watching.Watched(3), collate, 3)
 
@@ -87,7 +88,8 @@ def test_only_the_projector_and_the_lowest_layers_watch(tmp_path: Path) -> None:
 def test_watching_layers_change_nothing_at_first(tmp_path: Path) -> None:
     model = onlooker.VideoLlavaForConditionalGeneration(tiny.video_llava())
     below = decoder().eval()
-    watching.stack(model, below)
+    watching.begin(model)
+    watching.put_on_top(model, below)
     ids = torch.randint(9, len(tiny.words()), (2, 7))
     with torch.no_grad():
         stacked = model.eval()(input_ids=ids, attention_mask=torch.ones_like(ids)).logits
