@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from onlooker.config import Config
+from onlooker.language import replay
 from onlooker.language.outputs import StackOutput
 from onlooker.language.protocol import Decoding
 from onlooker.nn.cache import KVCache
@@ -42,6 +44,9 @@ class CausalDecoding:
     The prompt's pads are cut out first: rows that start together need neither a mask nor shifted positions in the
     prefill, and every row then writes at its own end.
 
+    Attributes:
+        cache, steps, captured, keeps_size: see `replay.Writes`.
+
     Args:
         prefix: what all rows begin with; inputs_embeds [B, T, D] and attention_mask [B, T] are of what follows it.
         chunk: positions of a row that one forward pass takes; by default so many that PROMPT_AT_ONCE is kept.
@@ -64,23 +69,27 @@ class CausalDecoding:
         inputs_embeds, self.lengths = compact(inputs_embeds, attention_mask)
         rows, length = inputs_embeds.shape[:2]
         known = 0 if prefix is None else prefix.length
-        model = self._model = plain(model)
+        origin, model = model, plain(model)
+        self._model = model
         self._embed = model.get_input_embeddings()
         capacity = known + length + max_new_tokens
         if prefix is None:
-            self._cache = KVCache(model.config.get_text_config().num_hidden_layers, capacity)
+            self.cache = KVCache(model.config.get_text_config().num_hidden_layers, capacity)
         else:
-            self._cache = KVCache.from_prefix(prefix.to(inputs_embeds.device), rows, capacity)
+            self.cache = KVCache.from_prefix(prefix.to(inputs_embeds.device), rows, capacity)
         parts = inputs_embeds.split(chunk or max(PROMPT_AT_ONCE // rows, 256), dim=1)
         hidden = [self._forward(part, advance=True) for part in parts]
+        self.steps = replay.steps_of(origin)  # while a GPU runs the prompt
+        self.captured: replay.Captured | None = None
+        self.keeps_size = False
         self.hidden = hidden[0] if len(hidden) == 1 else torch.cat(hidden, dim=1)
-        self._cache.set_row_lengths(self.lengths + known)
+        self.cache.set_row_lengths(self.lengths + known)
         index = torch.arange(rows, device=self.hidden.device)
         self.logits = model.lm_head(self.hidden[index, self.lengths.to(self.hidden.device) - 1])
 
     def _forward(self, embeds: Tensor, advance: bool = False) -> Tensor:
         """Hidden states of more positions [B, T, D] of every row."""
-        cache, count = self._cache, embeds.shape[1]
+        cache, count = self.cache, embeds.shape[1]
         position_ids = torch.arange(cache.length, cache.length + count, device=embeds.device)[None]
         if cache.row_lengths is not None:
             position_ids = cache.row_lengths[:, None] + (position_ids - cache.length)
@@ -97,46 +106,58 @@ class CausalDecoding:
         self.logits = self._model.lm_head(self.hidden[:, -1])
 
     def step(self, token_ids: Tensor) -> Tensor:
-        self.hidden = self._forward(self._embed(token_ids[:, None]), advance=True)
-        self.logits = self._model.lm_head(self.hidden[:, 0])
+        self.hidden, self.logits = replay.write(self, token_ids)
+        self.cache.advance(1)
         return self.logits
+
+    def write(self, token_ids: Tensor) -> tuple[Tensor, Tensor]:
+        hidden = self._forward(self._embed(token_ids[:, None]))
+        return hidden, self._model.lm_head(hidden[:, 0])
+
+    def over(self, cache: KVCache) -> CausalDecoding:
+        twin = copy.copy(self)
+        twin.cache, twin.steps, twin.captured = cache, None, None
+        twin.hidden = twin.logits = self.logits.new_empty(0)  # else those of a prompt would live as long
+        return twin
 
     def run(self, token_ids: Tensor, owners: Tensor | None = None) -> Tensor:
         embeds = self._embed(token_ids)
         if owners is None:
             self.hidden = self._forward(embeds)
         else:
-            length = self._cache.length
+            length = self.cache.length
             offsets, seen = side_by_side(owners, length)
             mask = additive(seen, embeds.dtype)
-            self.hidden = self._model.decode(embeds, length + offsets, mask, False, self._cache).last_hidden_state
+            self.hidden = self._model.decode(embeds, length + offsets, mask, False, self.cache).last_hidden_state
         self._after_run = self._model.lm_head(self.hidden)
         return self._after_run
 
     def keep(self, count: int) -> None:
-        self._cache.advance(count)
+        self.cache.advance(count)
         self.hidden, self.logits = self.hidden[:, :count], self._after_run[:, count - 1]
 
     def select(self, rows: Tensor) -> None:
-        self._cache.select(rows)
+        self.cache.select(rows)
         select_states(self, rows)
 
     def join(self, other: CausalDecoding) -> None:
-        self._cache.join(other._cache)
+        self.cache.join(other.cache)
         join_states(self, other)
 
     def make_room(self, rows: int, columns: int, source_columns: int = 0, exactly: bool = False) -> None:
-        self._cache.make_room(rows, columns, exactly)
+        replay.let_go(self)
+        self.keeps_size = exactly
+        self.cache.make_room(rows, columns, exactly)
 
     def snapshot(self, row: int = 0, length: int | None = None) -> KVPrefix:
-        most = int(self._cache.lengths(self.lengths.device)[row])
+        most = int(self.cache.lengths(self.lengths.device)[row])
         if length is not None and not 1 <= length <= most:
             raise ValueError(f"row {row} has run {most} positions; a snapshot of {length} was asked for")
-        return self._cache.snapshot(row, length or most)
+        return self.cache.snapshot(row, length or most)
 
     @property
     def nbytes(self) -> int:
-        return self._cache.nbytes
+        return self.cache.nbytes
 
 
 class UncachedDecoding:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from onlooker.language import replay
 from onlooker.language.decoding import join_states, select_states, side_by_side
 from onlooker.language.outputs import StackOutput
 from onlooker.nn.cache import CrossCache
@@ -38,6 +40,9 @@ class EncoderDecoder(Protocol):
 class T5Decoding:
     """Rows with their encoder output; pads are cut out of both sides first.
 
+    Attributes:
+        cache, steps, captured, keeps_size: see `replay.Writes`.
+
     Args:
         use_cache: False runs the decoder over the whole row for every token.
         prefix: what the encoder made of the one prompt of all rows; inputs_embeds is None then.
@@ -59,7 +64,8 @@ class T5Decoding:
     ) -> None:
         if (inputs_embeds is None) == (prefix is None):
             raise ValueError("give either the prompt's inputs_embeds or the prefix that its encoder made")
-        model = self._model = plain(model)
+        origin, model = model, plain(model)
+        self._model = model
         self._ids, self.lengths = compact(decoder_input_ids, decoder_attention_mask)
         if prefix is not None:
             self._source: Tensor | None = prefix.states.to(self._ids.device).expand(len(self._ids), -1, -1)
@@ -73,31 +79,47 @@ class T5Decoding:
         self._source_mask = None if kept is None else additive(kept[:, None, None], self._source.dtype)
         length = self._ids.shape[1]
         self._ends = self.lengths.clone()  # without a cache
-        self._cache = CrossCache(len(model.decoder.block), capacity=length + max_new_tokens) if use_cache else None
+        self.cache = CrossCache(len(model.decoder.block), capacity=length + max_new_tokens) if use_cache else None
         self._bias = self._bias_by_distance(length + max_new_tokens)
         self._run(self._ids)
-        if self._cache is not None:
-            self._cache.self_attention.advance(length)
-            self._cache.self_attention.set_row_lengths(self.lengths)
-            self._cache.set_source_lengths(self._source_lengths)
+        self.steps = replay.steps_of(origin) if use_cache else None  # while a GPU runs the prompt
+        self.captured: replay.Captured | None = None
+        self.keeps_size = False
+        if self.cache is not None:
+            self.cache.self_attention.advance(length)
+            self.cache.self_attention.set_row_lengths(self.lengths)
+            self.cache.set_source_lengths(self._source_lengths)
 
     def _run(self, ids: Tensor) -> None:
         """Decode ids [B, T] that are right-padded by now; leave the scores behind every row's end."""
         model = self._model
         assert self._source is not None  # it is dropped only where a cache has its keys
-        states = model.decode(model.shared(ids), None, self._source, self._source_mask, self._cache)
+        states = model.decode(model.shared(ids), None, self._source, self._source_mask, self.cache)
         self.hidden = states.last_hidden_state
         rows = torch.arange(len(ids), device=self.hidden.device)
         self.logits = model.head(self.hidden[rows, self._ends.to(self.hidden.device) - 1])
 
     def step(self, token_ids: Tensor) -> Tensor:
-        if self._cache is None:
+        if self.cache is None:
             return self._step_uncached(token_ids)
-        embeds = self._model.shared(token_ids[:, None])
-        self.hidden = self._decode(embeds, self._step_mask(embeds.dtype))
-        self._cache.self_attention.advance(1)
-        self.logits = self._model.head(self.hidden[:, 0])
+        self.hidden, self.logits = replay.write(self, token_ids)
+        self.cache.self_attention.advance(1)
         return self.logits
+
+    def write(self, token_ids: Tensor) -> tuple[Tensor, Tensor]:
+        embeds = self._model.shared(token_ids[:, None])
+        hidden = self._decode(embeds, self._step_mask(embeds.dtype))
+        return hidden, self._model.head(hidden[:, 0])
+
+    def over(self, cache: CrossCache) -> T5Decoding:
+        twin = copy.copy(self)
+        twin.cache, twin.steps, twin.captured = cache, None, None
+        twin.hidden = twin.logits = self.logits.new_empty(0)  # else those of a prompt would live as long
+        columns = cache.self_attention.buffer_columns
+        if columns != self._bias.shape[-1]:
+            twin._bias = self._bias_by_distance(columns)
+        twin._read_from_cache()
+        return twin
 
     def run(self, token_ids: Tensor, owners: Tensor | None = None) -> Tensor:
         embeds, cache = self._model.shared(token_ids), self._cached.self_attention
@@ -121,13 +143,13 @@ class T5Decoding:
         self.hidden, self.logits = self.hidden[:, :count], self._after_run[:, count - 1]
 
     def _decode(self, embeds: Tensor, mask: Tensor) -> Tensor:
-        return self._model.decoder(embeds, mask, self._source, self._source_mask, self._cache).last_hidden_state
+        return self._model.decoder(embeds, mask, self._source, self._source_mask, self.cache).last_hidden_state
 
     @property
     def _cached(self) -> CrossCache:
-        if self._cache is None:
+        if self.cache is None:
             raise ValueError("rows without a cache can only be stepped: leave use_cache on")
-        return self._cache
+        return self.cache
 
     def _bias_by_distance(self, capacity: int) -> Tensor:
         """[1, H, 1, capacity] what the last of `capacity` positions adds to the scores of each."""
@@ -158,8 +180,8 @@ class T5Decoding:
         return self.logits
 
     def select(self, rows: Tensor) -> None:
-        if self._cache is not None:
-            self._cache.select(rows)
+        if self.cache is not None:
+            self.cache.select(rows)
             self._read_from_cache()
         else:
             assert self._source is not None  # see `_run`
@@ -174,6 +196,8 @@ class T5Decoding:
         join_states(self, other)
 
     def make_room(self, rows: int, columns: int, source_columns: int = 0, exactly: bool = False) -> None:
+        replay.let_go(self)
+        self.keeps_size = exactly
         self._cached.make_room(rows, columns, source_columns, exactly)
         self._read_from_cache()
 
@@ -198,7 +222,7 @@ class T5Decoding:
     @property
     def nbytes(self) -> int:
         kept = 0 if self._source is None else self._source.nbytes
-        return kept + (0 if self._cache is None else self._cache.nbytes)
+        return kept + (0 if self.cache is None else self.cache.nbytes)
 
 
 def _kept(lengths: Tensor, longest: int) -> Tensor | None:

@@ -125,8 +125,14 @@ class KVCache:
                 else:
                     buffers[layer] = _roomy(used, len(rows), buffer.shape[2])
         self.rows = len(rows)
-        if self.row_lengths is not None and len(rows):
-            self.set_row_lengths(self.row_lengths[rows.to(self.row_lengths.device)])
+        if self.row_lengths is None or not len(rows):
+            return
+        lengths = self.row_lengths[rows.to(self.row_lengths.device)]
+        if rows.device.type == "cpu":
+            self.set_row_lengths(lengths)
+        else:  # a look at the lengths would wait for the device: as many columns as before count as in use
+            self.row_lengths = lengths
+            self._places.clear()
 
     def join(self, other: KVCache) -> None:
         """Take over the rows of another cache, behind those here. Only they are copied while there is room."""
@@ -170,6 +176,54 @@ class KVCache:
     def nbytes(self) -> int:
         """Bytes of the buffers, in use or not."""
         return sum(each.nbytes for each in (*self.keys, *self.values) if each is not None)
+
+    # -- steps of one shape ----------------------------------------------------------------------------------------
+
+    def whole(self, lengths: Tensor, room: int = 1) -> KVCache:
+        """The same buffers with all rows, and all columns but the last `room`, in use: a round has one shape always.
+
+        Args:
+            lengths: [buffer rows] on the buffers' device, which each round reads anew. A row that nobody has may be
+                of any length that leaves `room`.
+        """
+        view = KVCache(len(self))
+        view.keys, view.values = list(self.keys), list(self.values)
+        view.rows, view.length, view.row_lengths = self.buffer_rows, self.buffer_columns - room, lengths
+        return view
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows and columns of the buffers: what `make_room` takes."""
+        return self.buffer_rows, self.buffer_columns
+
+    @property
+    def parts(self) -> tuple[KVCache, ...]:
+        return (self,)
+
+    def move_into(self, other: KVCache) -> None:
+        """Go on in the buffers of another cache, of the same shape, which nobody uses any longer.
+
+        What is not in use is cleared: hidden columns weigh nothing, but nothing times an old infinity is no number.
+        """
+        for mine, theirs in ((self.keys, other.keys), (self.values, other.values)):
+            for layer, (buffer, target) in enumerate(zip(mine, theirs)):
+                assert buffer is not None and target is not None  # both have run their prompts
+                target.zero_()
+                target[: self.rows, :, : self.length] = buffer[: self.rows, :, : self.length]
+                mine[layer] = target
+        self._places.clear()
+
+    def shares_buffers(self, other: KVCache) -> bool:
+        return self.keys[0] is other.keys[0] and self.values[-1] is other.values[-1]
+
+    def copy_lengths(self, target: Tensor) -> None:
+        """Write the length of every row into the front of `target`, and 0 behind them, without asking the device."""
+        if self.rows < len(target):
+            target[self.rows :].zero_()
+        if self.row_lengths is None:
+            target[: self.rows].fill_(self.length)
+        else:
+            target[: self.rows].copy_(self.row_lengths)
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -246,6 +300,29 @@ class CrossCache:
     def make_room(self, rows: int, columns: int, source_columns: int, exactly: bool = False) -> None:
         self.self_attention.make_room(rows, columns, exactly)
         self.source.make_room(rows, source_columns, exactly)
+        self._show()
+
+    def whole(self, lengths: Tensor, source_lengths: Tensor) -> CrossCache:
+        """See `KVCache.whole`; nothing is written to the source."""
+        view = CrossCache(len(self.cross))
+        view.self_attention = self.self_attention.whole(lengths)
+        view.source = self.source.whole(source_lengths, room=0)
+        view._show()
+        return view
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Rows, columns and columns of the source: what `make_room` takes."""
+        return *self.self_attention.shape, self.source.buffer_columns
+
+    @property
+    def parts(self) -> tuple[KVCache, ...]:
+        return self.self_attention, self.source
+
+    def move_into(self, other: CrossCache) -> None:
+        """See `KVCache.move_into`."""
+        self.self_attention.move_into(other.self_attention)
+        self.source.move_into(other.source)
         self._show()
 
     def _show(self) -> None:

@@ -28,6 +28,11 @@ def plain(module: Module) -> Module:
     return _plain(module, {})
 
 
+def is_plain(module: Any) -> bool:
+    """Whether nothing hangs on calls of the module and its parts, so that they may be recorded and repeated."""
+    return all(isinstance(part, nn.ModuleList) or _is_ours(part) for part in module.modules())
+
+
 def _plain(module: Any, known: dict[int, Any]) -> Any:
     if id(module) in known:
         return known[id(module)]

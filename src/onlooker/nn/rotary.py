@@ -57,7 +57,7 @@ class Rotary:
     def _frequencies(self, position_ids: Tensor) -> Tensor:
         exponent = torch.arange(0, self.head_dim, 2, device=position_ids.device).float() / self.head_dim
         if self.type == "dynamic":
-            return self._base(int(position_ids.max()) + 1) ** -exponent
+            return self._base(position_ids.max() + 1) ** -exponent
         frequencies = self.theta**-exponent
         if self.type == "linear":
             return frequencies / self.factor
@@ -67,9 +67,9 @@ class Rotary:
             return self._yarn(frequencies)
         return frequencies
 
-    def _base(self, length: int) -> float:
-        """NTK-aware: the base grows with the length, once it is over the trained one."""
-        stretch = self.factor * max(length, self.max_positions) / self.max_positions - (self.factor - 1)
+    def _base(self, length: Tensor) -> Tensor:
+        """NTK-aware: the base grows with the length, once it is over the trained one. It is not looked at here."""
+        stretch = self.factor * length.clamp(min=self.max_positions) / self.max_positions - (self.factor - 1)
         return self.theta * stretch ** (self.head_dim / (self.head_dim - 2))
 
     def _by_wavelength(self, frequencies: Tensor) -> Tensor:
