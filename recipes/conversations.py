@@ -12,25 +12,32 @@ import torch
 
 from onlooker.train.data.record import Medium, Record, Turn
 from onlooker.train.world import Question, Scene, WorldRows, caption, dialogue, draw_scene, render, render_at, words_of
+from onlooker.train.world.facts import COLORS, SHAPES
+from onlooker.train.world.phrasings import PLURALS, VERBS
 from recipes.language import STILL_KINDS
 from recipes.numbered import Numbered
 from recipes.tiny import SIZE, SPECIAL
 
+#: words that say what a question is about
+_NAMES = {*COLORS, *SHAPES, *PLURALS.values(), *words_of("thing things left right above below")}
+_NAMES |= {word for forms in VERBS.values() for form in forms for word in words_of(form)}
 #: words that a question is as clear without
-FILLERS = set(
+_FILLERS = set(
     words_of("the a is it of me you can tell say look at do does see show we that there in to if name give have has")
 )
-FILLERS |= set(words_of("what which true one ? . , :"))
+_FILLERS |= set(words_of("what which true one ? . , :"))
 
 
 def terse(text: str, rng: random.Random) -> str:
-    """A question as it is, or for one in two without some of its fillers.
+    """A question as it is, or for one in two without some of its words: of fillers a half, of hints at its kind a few.
 
-    Who has heard only whole sentences takes them as wholes, and does not know them when they are put otherwise.
+    Who has heard only whole sentences takes them as wholes, and does not know them when they are put otherwise. Where a
+    sentence holds two hints, such as "time" and "act", each has to do alone now and then.
     """
     if rng.random() < 0.5:
         return text
-    return " ".join(word for word in words_of(text) if word not in FILLERS or rng.random() < 0.5)
+    kept = dict.fromkeys(_NAMES, 1.0) | dict.fromkeys(_FILLERS, 0.5)
+    return " ".join(word for word in words_of(text) if rng.random() < kept.get(word, 0.85))
 
 
 class Terse(WorldRows):
