@@ -157,11 +157,12 @@ def each(collate: Callable[[Sequence[Record]], Any]) -> Callable[[Sequence[list[
 def general(collate: Callable[[Sequence[Any]], Any]) -> Callable[[Sequence[Any]], Any]:
     """A collator of InstructBLIP whose Q-Former is told nothing: it has to keep whatever may be asked for."""
 
-    def collated(rows: Sequence[Any]) -> Any:
-        batch = collate(rows)
-        nothing = torch.tensor([SPECIAL.index("[CLS]"), SPECIAL.index("[SEP]")])
-        batch["qformer_input_ids"] = nothing.repeat(len(batch["input_ids"]), 1)
-        batch["qformer_attention_mask"] = torch.ones_like(batch["qformer_input_ids"])
-        return batch
+    return lambda rows: tell_nothing(collate(rows))
 
-    return collated
+
+def tell_nothing(batch: Any) -> Any:
+    """Replace the instructions of a batch by empty ones."""
+    nothing = torch.tensor([SPECIAL.index("[CLS]"), SPECIAL.index("[SEP]")])
+    batch["qformer_input_ids"] = nothing.repeat(len(batch["input_ids"]), 1)
+    batch["qformer_attention_mask"] = torch.ones_like(batch["qformer_input_ids"])
+    return batch

@@ -24,8 +24,12 @@ PICTURES: dict[str, tuple[str, dict[str, tuple[str, str]], str]] = {
         "right",
     ),
     "language": (
-        "Language models on text alone",
-        {"LLaMA, stories and talk": ("llama", "lm"), "T5, retelling and answers": ("t5", "lm")},
+        "Language models before there are pictures",
+        {
+            "LLaMA, spoken patches": ("llama", "lm"),
+            "LLaMA, more of comparing": ("llama-more", "lm"),
+            "T5, retelling and answers": ("t5", "lm"),
+        },
         "cross-entropy",
     ),
     "stage1": (
@@ -38,10 +42,12 @@ PICTURES: dict[str, tuple[str, dict[str, tuple[str, str]], str]] = {
         "right",
     ),
     "watching": (
-        "Watching: the middle of the decoder on dense labels",
+        "Watching: what patches say",
         {
-            "what has been done, right": ("watching", "motion_accuracy"),
-            "when, right": ("watching", "timing_accuracy"),
+            "color, right": ("watching", "colors_accuracy"),
+            "shape, right": ("watching", "shapes_accuracy"),
+            "what has been done, right": ("watching", "motions_accuracy"),
+            "when, right": ("watching", "timings_accuracy"),
         },
         "right",
     ),
@@ -51,14 +57,15 @@ PICTURES: dict[str, tuple[str, dict[str, tuple[str, str]], str]] = {
             "Video-LLaVA, projector": ("video-llava-projector", "lm"),
             "Video-LLaVA, tuning": ("video-llava", "lm"),
             "BLIP-2, second stage": ("blip2", "lm"),
-            "InstructBLIP": ("instructblipvideo", "lm"),
+            "InstructBLIP, dialogues": ("instructblip-talk", "lm"),
+            "InstructBLIP, instructions": ("instructblipvideo", "lm"),
         },
         "cross-entropy of answers",
     ),
     "ablations": (
         "With and without, at equal budget",
         {
-            "BLIP-2 stage 2 after stage 1": ("blip2", "lm"),
+            "BLIP-2 stage 2 after stage 1": ("blip2-short", "lm"),
             "BLIP-2 stage 2 without stage 1": ("blip2-without-stage1", "lm"),
             "InstructBLIP, instruction-aware": ("instructblip-aware", "lm"),
             "InstructBLIP, unaware": ("instructblip-unaware", "lm"),

@@ -14,6 +14,7 @@ import torch
 
 from onlooker import Onlooker
 from onlooker.checkpoints import FOLDER
+from recipes.evaluation.ablations import ablations
 from recipes.evaluation.answering import from_files, question_answering
 from recipes.evaluation.counting import Share
 from recipes.evaluation.long_clips import WINDOW, long_clips
@@ -29,8 +30,8 @@ NAMES = (CAPTIONER, MATCHER, *ANSWERERS)
 class Bench:
     """The checkpoints of a folder, each loaded once, and how large the samples are."""
 
-    def __init__(self, folder: Path, dtype: str, scale: float, window: float) -> None:
-        self.folder, self.dtype, self.scale, self.window = folder, dtype, scale, window
+    def __init__(self, folder: Path, build: Path, dtype: str, scale: float, window: float) -> None:
+        self.folder, self.build, self.dtype, self.scale, self.window = folder, build, dtype, scale, window
         self._loaded: dict[str, Onlooker] = {}
 
     def models(self, names: Sequence[str]) -> dict[str, Onlooker]:
@@ -85,6 +86,10 @@ def _oracle(bench: Bench) -> dict[str, Any]:
     return {name: same_as_transformers(bench.folder / name, bench.count(64)) for name in bench.names(NAMES)}
 
 
+def _ablations(bench: Bench) -> dict[str, Any]:
+    return ablations(bench.build, bench.count(500))
+
+
 CHECKS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "qa": _qa,
     "files": _files,
@@ -92,13 +97,15 @@ CHECKS: dict[str, Callable[[Bench], dict[str, Any]]] = {
     "retrieval": _retrieval,
     "long": _long,
     "oracle": _oracle,
+    "ablations": _ablations,
 }
+_BY_DEFAULT = [name for name in CHECKS if name != "ablations"]  # their runs are not in the package
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Make the checks that are asked for; results of earlier runs in the same file stay."""
     options = _options(arguments)
-    bench = Bench(options.folder, options.dtype, options.scale, options.window)
+    bench = Bench(options.folder, options.build, options.dtype, options.scale, options.window)
     results = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else {}
     options.out.parent.mkdir(parents=True, exist_ok=True)
     for check in options.checks:
@@ -114,7 +121,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m recipes.evaluate", description=__doc__)
     parser.add_argument("--folder", type=Path, default=FOLDER, help="holds the checkpoints; the package's own")
-    parser.add_argument("--checks", type=_names, default=list(CHECKS), help=f"of {', '.join(CHECKS)}; all if not given")
+    parser.add_argument(
+        "--checks", type=_names, default=_BY_DEFAULT, help=f"of {', '.join(CHECKS)}; all but the last if not given"
+    )
+    parser.add_argument(
+        "--build", type=Path, default=Path("build/checkpoints"), help="folder of all runs, for ablations"
+    )
     parser.add_argument("--out", type=Path, default=Path("build/proof.json"), help="a table lies beside it, as .md")
     parser.add_argument("--scale", type=float, default=1.0, help="samples are so many times as large")
     parser.add_argument("--dtype", default="fp32", help="as for Onlooker.from_pretrained")

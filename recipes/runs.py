@@ -195,7 +195,7 @@ RUNS = (
         "video-llava",
         ("video-llava-projector",),
         _video_llava,
-        {"steps": 3000, "batch_size": 8, "learning_rate": 1.5e-3, "min_learning_rate": 1e-5, "warmup": 50},
+        {"steps": 3000, "batch_size": 8, "learning_rate": 1e-3, "min_learning_rate": 1e-5, "warmup": 50},
     ),
     Run(
         "video-llava-more",
@@ -225,7 +225,7 @@ RUNS = (
         "instructblip-talk",
         ("queries", "video-llava-projector"),
         _instructblip_talk,
-        {"steps": 2000, "batch_size": 8, "learning_rate": 1.5e-3, "min_learning_rate": 1e-5, "warmup": 50},
+        {"steps": 2000, "batch_size": 8, "learning_rate": 1e-3, "min_learning_rate": 1e-5, "warmup": 50},
     ),
     Run(
         "instructblipvideo",

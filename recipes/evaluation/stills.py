@@ -27,10 +27,10 @@ def captioning(eyes: Onlooker, n: int = 500) -> dict[str, Any]:
     unseen = [draw_scene(seed, "test", is_still=True) for seed in range(n)]
     combos = [draw_scene(seed, "combos", is_still=True) for seed in range(n)]
     return {
-        "unseen stills": _captions(unseen, _ask(eyes, unseen, SIZE)),
-        "held-out combinations": _captions(combos, _ask(eyes, combos, SIZE)),
-        "unseen stills of 224 pixels": _captions(unseen, _ask(eyes, unseen, 224)),
-        "unseen stills without a prompt": _captions(unseen, _generate(eyes, unseen)),
+        "unseen stills": score_captions(unseen, _ask(eyes, unseen, SIZE)),
+        "held-out combinations": score_captions(combos, _ask(eyes, combos, SIZE)),
+        "unseen stills of 224 pixels": score_captions(unseen, _ask(eyes, unseen, 224)),
+        "unseen stills without a prompt": score_captions(unseen, write_captions(eyes.model, eyes.processor, unseen)),
     }
 
 
@@ -39,17 +39,19 @@ def _ask(eyes: Onlooker, scenes: Sequence[Scene], size: int) -> list[str]:
     return [each.text for each in answers]
 
 
-def _generate(eyes: Onlooker, scenes: Sequence[Scene]) -> list[str]:
+def write_captions(model: Any, processor: Any, scenes: Sequence[Scene]) -> list[str]:
+    """What a model says of stills without a prompt."""
     texts: list[str] = []
     for first in range(0, len(scenes), _AT_ONCE):
         pictures = [render(scene, SIZE)[0] for scene in scenes[first : first + _AT_ONCE]]
-        inputs = eyes.processor(images=pictures, return_tensors="pt")
-        ids = eyes.model.generate(**inputs, max_new_tokens=_MOST_TOKENS)
-        texts += [text.strip() for text in eyes.processor.batch_decode(ids, skip_special_tokens=True)]
+        inputs = processor(images=pictures, return_tensors="pt")
+        ids = model.generate(**inputs, max_new_tokens=_MOST_TOKENS)
+        texts += [text.strip() for text in processor.batch_decode(ids, skip_special_tokens=True)]
     return texts
 
 
-def _captions(scenes: Sequence[Scene], texts: Sequence[str]) -> dict[str, Share]:
+def score_captions(scenes: Sequence[Scene], texts: Sequence[str]) -> dict[str, Share]:
+    """How many captions are word for word as wanted, and how many tell all the facts and no others."""
     both = list(zip(scenes, texts))
     return {
         "exact": Share.of(text == caption(scene) for scene, text in both),

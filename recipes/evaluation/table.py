@@ -100,6 +100,15 @@ def _same(found: Mapping[str, Any]) -> str:
     return table(["checkpoint", f"the same as transformers {version}", "equal"], rows)
 
 
+def _ablations(found: Mapping[str, Any]) -> str:
+    rows = []
+    for what, runs in found.items():
+        (best, one), (less, other) = runs.items()
+        gap = 100 * (one["share"] - other["share"])
+        rows.append([what, one["n"], f"{best}: {percent(one)}", f"{less}: {percent(other)}", f"{gap:.1f} points"])
+    return table(["unseen stills", "n", "with", "without", "gap"], rows)
+
+
 _WRITERS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "qa": ("Questions", _questions),
     "files": ("Questions about H.264 files", _files),
@@ -107,4 +116,5 @@ _WRITERS: dict[str, tuple[str, Callable[[Mapping[str, Any]], str]]] = {
     "retrieval": ("Retrieval of stills", _retrieval),
     "long": ("Three seconds of ten minutes", _long),
     "oracle": ("The same in transformers", _same),
+    "ablations": ("With and without", _ablations),
 }

@@ -41,3 +41,8 @@ def test_a_wrong_check_or_folder_says_what_there_is(tmp_path, capsys):
     assert f"unknown: speed; there are {', '.join(CHECKS)}" in capsys.readouterr().err
     with pytest.raises(FileNotFoundError, match="give the folder that holds them"):
         main(["--checks", "captions", "--folder", str(tmp_path), "--out", str(tmp_path / "proof.json")])
+
+
+def test_ablations_name_the_run_that_is_missing(tmp_path):
+    with pytest.raises(FileNotFoundError, match="make checkpoints RUNS=blip2-short"):
+        main(["--checks", "ablations", "--build", str(tmp_path), "--out", str(tmp_path / "proof.json")])
