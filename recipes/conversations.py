@@ -37,7 +37,7 @@ def terse(text: str, rng: random.Random) -> str:
     if rng.random() < 0.5:
         return text
     kept = dict.fromkeys(_NAMES, 1.0) | dict.fromkeys(_FILLERS, 0.5)
-    return " ".join(word for word in words_of(text) if rng.random() < kept.get(word, 0.85))
+    return " ".join(word for word in words_of(text) if rng.random() < kept.get(word, 0.75))
 
 
 class Terse(WorldRows):
