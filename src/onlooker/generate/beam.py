@@ -121,6 +121,8 @@ def search(logits: Tensor, prompts: Tensor, config: GenerationConfig, plan: Plan
     batch, on_host = len(prompts) // n, prompts.device.type == "cpu"
     same = torch.arange(len(prompts), device=prompts.device)
     beams = _Beams.start(config, plan, batch, prompts.device)
+    over = torch.zeros((), dtype=torch.bool, device=prompts.device)
+    ran = torch.ones((), dtype=torch.long, device=prompts.device)
     for step in range(plan.max_new):
         plan.recorder.keep_logits(logits)
         log_probs = logits.float().log_softmax(-1)
@@ -135,11 +137,16 @@ def search(logits: Tensor, prompts: Tensor, config: GenerationConfig, plan: Plan
             break
         beams.run_on(values, trails, hits)
         beams.close(step + 1)
-        if (step + 1) % plan.poll == 0 and bool(beams.closed.all() | hits.all()):
+        over |= beams.closed.all() | hits.all()
+        if (step + 1) % plan.poll == 0 and bool(over):
             break
+        if plan.poll > 1:
+            ran += ~over
         rows = beams.trail[:, :, 1, step].flatten()
         stays = on_host and torch.equal(rows, same)
         logits = yield Move(beams.trail[:, :, 0, step].flatten(), None if stays else rows)
+    if plan.poll > 1:
+        plan.recorder.cut(int(ran))
     return _output(prompts, beams, config, plan)
 
 

@@ -143,6 +143,7 @@ def walk(logits: Tensor, prompts: Tensor, plan: Plan) -> Search:
             logits = yield Move(tokens)
     if steps is not None and may_finish:
         end = prompts.shape[1] + int(steps.max())
+        plan.recorder.cut(end - prompts.shape[1])
     return plan.recorder.output(ids[:, :end])
 
 

@@ -42,6 +42,10 @@ class Recorder:
         if self.keeps_scores:
             self._scores.append(scores)
 
+    def cut(self, steps: int) -> None:
+        """Keep only the first steps: the rest ran while nobody had looked whether all rows were finished."""
+        del self._scores[steps:], self._logits[steps:]
+
     @property
     def scores(self) -> tuple[Tensor, ...] | None:
         return tuple(self._scores) if self.keeps_scores else None

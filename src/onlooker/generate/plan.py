@@ -98,7 +98,7 @@ def make_plan(
     mask = None if prompt_mask is None else prompt_mask.to(prompt_ids.device)[rows]
     stops = Stops(config, stopping_criteria, tokenizer, width)
     recorder = Recorder(config)
-    waits = stops.asks_host or streamer is not None or recorder.active or prompt_ids.device.type == "cpu"
+    waits = stops.asks_host or streamer is not None or prompt_ids.device.type == "cpu"
     plan = Plan(
         max_new=max_new,
         fill=_fill(config, stops, len(rows)),
