@@ -114,3 +114,12 @@ def test_half_precision_logits_are_filtered_and_summed_in_single():
     for options in WAYS.values():
         out = run(half, ids, mask, max_new_tokens=6, return_dict_in_generate=True, output_scores=True, **options)
         assert all(step.dtype == torch.float32 for step in out.scores)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_embeddings_with_a_mask_and_without_ids_are_continued(beams):
+    ours, theirs = pair("opt", 3)
+    embeds = theirs.get_input_embeddings()(torch.randint(4, 38, (2, 7), generator=torch.Generator().manual_seed(0)))
+    mask = torch.tensor([[0, 0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1]])
+    given = {"inputs_embeds": embeds.detach(), "attention_mask": mask, "max_new_tokens": 6, "num_beams": beams}
+    assert ours.generate(**given).tolist() == theirs.generate(**given, do_sample=False).tolist()

@@ -177,4 +177,5 @@ class TextGeneration(Generation):
         if mask is None:
             mask = torch.ones(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
         check_covers(mask, inputs_embeds)
-        return self.write(Prompt(inputs_embeds, mask, input_ids, attention_mask), generation_config, options)
+        ids_mask = None if input_ids is None else attention_mask
+        return self.write(Prompt(inputs_embeds, mask, input_ids, ids_mask), generation_config, options)
