@@ -6,6 +6,7 @@ WORKERS ?= auto
 TESTS ?= tests
 PYTEST_ARGS ?=
 PROVE_ARGS ?=
+BENCH_ARGS ?=
 
 BIN := $(VENV)/bin
 # Constraints always: a torch newer than the pinned one brings gigabytes of other packages.
@@ -24,7 +25,7 @@ help:
 	@echo "make test    run the tests (TESTS=tests/cli PYTEST_ARGS='-x -k show' to narrow)"
 	@echo "make check   ruff, the type checker, and the import-direction test"
 	@echo "make format  let ruff format and fix"
-	@echo "make bench   measure against the newest transformers, in an environment of its own"
+	@echo "make bench   measure against the newest transformers, in an environment of its own (build/bench.json, .png)"
 	@echo "make checkpoints  train the checkpoints inside the package anew (4 hours of one core; goes on where it stopped)"
 	@echo "make prove   measure the checkpoints inside the package on data that no training has seen (build/proof.md)"
 
@@ -44,8 +45,10 @@ format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+# BENCH_ARGS='--only decode --rounds 3' for some of the rows, '--tiny' to see that all of it runs.
 bench: $(BENCH_VENV)/.bench
-	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BENCH_VENV)/bin/python $$file || exit 1; done
+	@mkdir -p build
+	$(QUIET) $(BENCH_VENV)/bin/onlooker bench --out build/bench.json --plot build/bench.png $(BENCH_ARGS)
 
 # RUNS='tower clip' for some of the runs, MINUTES=45 to stop after so long; the same command goes on from there.
 checkpoints: $(VENV)/.recipes
@@ -85,6 +88,6 @@ $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/python
 $(BENCH_VENV)/.bench: pyproject.toml constraints.txt
 	test -x $(BENCH_VENV)/bin/python || $(PYTHON) -m venv $(BENCH_VENV)
 	grep '^torch==' constraints.txt > $(BENCH_VENV)/constraints.txt
-	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c $(BENCH_VENV)/constraints.txt -e . transformers psutil
+	$(BENCH_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c $(BENCH_VENV)/constraints.txt -e '.[bench]'
 	-$(BENCH_VENV)/bin/python $(ORACLE) $(BENCH_VENV)/oracle
 	@touch $@

@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from interleaved import compare, ratio
 from torch import nn
 
+from onlooker.bench.timing import in_turns, ratio
 from onlooker.native import products
 from onlooker.quant import packed
 from onlooker.quant.linears import Int4Linear, Int8Linear
@@ -111,11 +111,17 @@ def main() -> None:
 def report(name: str, inputs: int, outputs: int, rows: int, rounds: int) -> None:
     works = ways(inputs, outputs, torch.randn(rows, inputs).bfloat16())
     calls = max(2, int(3e8 / (inputs * outputs * max(1, rows / 8))) // 4)
-    seconds = compare(works, rounds, calls)
-    middle = sorted(seconds["bfloat16 torch"])[rounds // 2]
-    print(f"{name:9} {inputs:5} -> {outputs:5}  {rows:3} rows  bfloat16 {1e3 * middle:8.2f} ms", end="")
+    for work in works.values():
+        work()
+    samples = in_turns(works, rounds, calls=calls)
+    seconds = {way: [sample.seconds for sample in each] for way, each in samples.items()}
+    reference = seconds["bfloat16 torch"]
+    print(
+        f"{name:9} {inputs:5} -> {outputs:5}  {rows:3} rows  bfloat16 {1e3 * sorted(reference)[rounds // 2]:8.2f} ms",
+        end="",
+    )
     for way in list(works)[1:]:
-        print(f"  {way} {ratio(seconds, 'bfloat16 torch', way)[0]:.2f}", end="")
+        print(f"  {way} {ratio(reference, seconds[way]).median:.2f}", end="")
     print(flush=True)
 
 

@@ -21,7 +21,7 @@ FLOORS: list[tuple[set[str], bool]] = [  # (rooms, parted: rooms of this floor d
     ({"models"}, False),
     ({"engine"}, False),
     ({"auto", "auto_processing", "features", "pipeline"}, False),
-    ({"retrieval", "train", "evaluate", "serve", "batch", "convert"}, False),
+    ({"retrieval", "train", "evaluate", "serve", "batch", "convert", "bench"}, False),
     ({"cli"}, False),
 ]
 FLOOR_OF = {room: number for number, (rooms, _) in enumerate(FLOORS) for room in rooms}

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from onlooker.cli import answers, chatting, converting, fetching, quantizing, scores, training, world
+from onlooker.cli import answers, benching, chatting, converting, fetching, quantizing, scores, training, world
 from onlooker.cli.grouped import spread
 from onlooker.cli.options import Debug
 from onlooker.cli.reporting import FAILED, one_line, report, warnings_as_notes
@@ -25,6 +25,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "quantize": quantizing.quantize,
     "train": training.train,
     "world": world.world,
+    "bench": benching.bench,
 }
 
 EXAMPLES = {

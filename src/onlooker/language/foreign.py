@@ -8,9 +8,27 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from onlooker.errors import MissingExtraError
 from onlooker.language.config import ForeignConfig
 from onlooker.language.decoding import select_states
 from onlooker.nn.masks import compact, positions
+
+
+def other_library(extra: str, reason: str) -> Any:
+    """transformers itself, for who compares with it.
+
+    Args:
+        extra: what to install it with.
+        reason: what it is needed for, a sentence.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
+    if importlib.util.find_spec("transformers") is None:
+        raise MissingExtraError("transformers", extra, reason)
+    import transformers
+
+    return transformers
 
 
 def check_installed(model_type: str, own: list[str]) -> None:

@@ -1,0 +1,1 @@
+"""`onlooker bench`: this package against transformers, workload by workload, the same weights in turns."""

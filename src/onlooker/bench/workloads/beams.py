@@ -1,0 +1,28 @@
+"""A caption with five beams: how long the language model of a BLIP-2 takes to its first token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+
+from onlooker.bench.contest import Contest
+from onlooker.bench.peer import both
+from onlooker.bench.settings import Settings
+from onlooker.bench.writing import answering
+from onlooker.models.language import OPTForCausalLM
+
+POSITIONS = 32 + 4  # visual tokens and "a photo of"
+
+
+def contests(settings: Settings) -> Iterator[Contest]:
+    config = settings.opt()
+    with both(OPTForCausalLM, config, torch.bfloat16) as peers:
+        embeds = torch.randn(1, POSITIONS, config["hidden_size"], generator=torch.Generator().manual_seed(0))
+        batch = {
+            "inputs_embeds": (embeds * 0.02).bfloat16(),
+            "attention_mask": torch.ones(1, POSITIONS, dtype=torch.long),
+        }
+        ours, theirs = (answering(model, batch, 1, num_beams=5) for model in (peers.ours[""], peers.theirs))
+        shape = f"{POSITIONS} positions, 5 beams, {settings.told(OPT=32)}"
+        yield Contest(shape, {"beams-first-token": (ours, theirs)}, torch.bfloat16)
