@@ -44,7 +44,8 @@ def attend(
     if need_weights or head_mask is not None or implementation == "eager":
         out, weights = _eager(q, k, v, mask, is_causal, scale, dropout, head_mask)
         return _join(out), weights if need_weights else None
-    if implementation == "flash_attention_2" and mask is None:
+    # Its kernels know half precision only; what a recipe keeps in float32 (a Q-Former) takes torch's own.
+    if implementation == "flash_attention_2" and mask is None and q.dtype in (torch.float16, torch.bfloat16):
         return _flash(q, k, v, is_causal, scale, dropout).flatten(2), None
     if q.shape[2] == 1 and q.device.type == "cpu" and q.dtype != torch.float32 and not dropout:
         return _join(_one_query(q, k, v, mask, scale)), None

@@ -19,6 +19,7 @@ from onlooker.pipeline.looking import Look, Looker
 from onlooker.pipeline.media import IMAGE, VIDEO, ClipOptions
 from onlooker.pipeline.prompts import PromptWriter
 from onlooker.pipeline.reusing import Reuse
+from onlooker.pipeline.uploading import pinned, upload
 from onlooker.reuse import Cache
 
 Seen = Any  # Look or Encoded, or the error of a medium that could not be read
@@ -77,7 +78,7 @@ class Seer:
             if look is None:
                 look = tried(self._looker.look, errors, medium, clip, self.model)
                 if isinstance(look, Look):
-                    alive[id(medium)] = look
+                    alive[id(medium)] = self._ready(look)
             yield look
             del look
 
@@ -93,7 +94,7 @@ class Seer:
         wanted = {id(look): look for look in looks if isinstance(look, Look) and look.features is None}
         for kind in (IMAGE, VIDEO):
             for chunk in _chunks([look for look in wanted.values() if look.kind == kind], self.batch_size):
-                pixels = [look.pixels.to(self.model.device) for look in chunk if look.pixels is not None]
+                pixels = [upload(look.pixels, self.model.device) for look in chunk if look.pixels is not None]
                 for look, features in zip(chunk, self._writer.family.see(self.model, pixels, kind)):
                     kept = self._reuse.keep_features(self.model, look.digest, features) if look.digest else features
                     look.features, look.pixels = kept, None
@@ -108,7 +109,13 @@ class Seer:
 
     def _see_in_passing(self, frames: Frames, shrink: Shrink | None) -> Look:
         """Frames that are not kept: of a window of a long video."""
-        return Look.of(self._writer.family, frames, shrink, is_kept=False)
+        return self._ready(Look.of(self._writer.family, frames, shrink, is_kept=False))
+
+    def _ready(self, look: Look) -> Look:
+        """A medium that the vision part can fetch, wherever it is."""
+        if look.pixels is not None:
+            look.pixels = pinned(look.pixels, self.model.device)
+        return look
 
 
 def tried(work: Callable[..., Any], errors: str, source: Any, *arguments: Any) -> Any:
