@@ -68,7 +68,7 @@ def test_wrong_device_maps_say_what_is_possible(tmp_path: Path, device_map, mess
         Net.from_pretrained(tmp_path, device_map=device_map)
 
 
-@pytest.mark.gpu
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("device_map", [0, "cuda", {"": "cuda:0"}, "auto", {**MIXED, "embed": 0, "lm_head": 0}])
 def test_weights_go_to_the_gpu(tmp_path: Path, device_map) -> None:
