@@ -7,6 +7,7 @@ TESTS ?= tests
 PYTEST_ARGS ?=
 PROVE_ARGS ?=
 BENCH_ARGS ?=
+GPU_ARGS ?=
 
 BIN := $(VENV)/bin
 # Constraints always: a torch newer than the pinned one brings gigabytes of other packages.
@@ -16,7 +17,7 @@ ORACLE = -m pip install --quiet --disable-pip-version-check --no-deps --upgrade 
 # One thread per test process, and no test may reach for the network.
 QUIET := OMP_NUM_THREADS=1 HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false
 
-.PHONY: demo test check format bench prove checkpoints clean
+.PHONY: demo test check format bench bench-gpu prove checkpoints clean
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -26,6 +27,7 @@ help:
 	@echo "make check   ruff, the type checker, and the import-direction test"
 	@echo "make format  let ruff format and fix"
 	@echo "make bench   measure against the newest transformers, in an environment of its own (build/bench.json, .png)"
+	@echo "make bench-gpu  measure what a GPU does: graphs, prefill, vision, beside transformers"
 	@echo "make checkpoints  train the checkpoints inside the package anew (4 hours of one core; goes on where it stopped)"
 	@echo "make prove   measure the checkpoints inside the package on data that no training has seen (build/proof.md)"
 
@@ -49,6 +51,10 @@ format: $(VENV)/.dev
 bench: $(BENCH_VENV)/.bench
 	@mkdir -p build
 	$(QUIET) $(BENCH_VENV)/bin/onlooker bench --out build/bench.json --plot build/bench.png $(BENCH_ARGS)
+
+# On a machine with a CUDA GPU, in the same environment; GPU_ARGS='--depth 8' for a small one, '--dry' without one.
+bench-gpu: $(BENCH_VENV)/.bench
+	$(BENCH_VENV)/bin/python benchmarks/bench_gpu.py $(GPU_ARGS)
 
 # RUNS='tower clip' for some of the runs, MINUTES=45 to stop after so long; the same command goes on from there.
 checkpoints: $(VENV)/.recipes
