@@ -38,7 +38,6 @@ def answering(
     side.scores = partial(_scores, model, batch, count, is_native, options)
     if decode_only:
         side.before = partial(_write, model, batch, 1, is_native, options)
-        side.reads = (count - 1) * (num_bytes(model) - _embedding_bytes(model))
     return side
 
 
@@ -61,7 +60,8 @@ def _kernels(is_native: bool) -> AbstractContextManager[Any]:
     return nullcontext() if is_native else products.disabled()
 
 
-def _embedding_bytes(model: Any) -> int:
-    """Of the table that a step reads one row of; nothing where it is the head, too."""
+def bytes_of_a_step(model: Any) -> int:
+    """Bytes of weights that a token reads: all but the table of words, unless that is the head, too."""
     table, head = model.get_input_embeddings().weight, model.get_output_embeddings()
-    return 0 if head is not None and head.weight is table else table.numel() * table.element_size()
+    is_tied = head is not None and head.weight is table
+    return num_bytes(model) - (0 if is_tied else table.numel() * table.element_size())
