@@ -13,7 +13,7 @@ from onlooker.language import replay
 from onlooker.language.outputs import StackOutput
 from onlooker.language.protocol import Decoding
 from onlooker.nn.cache import KVCache
-from onlooker.nn.masks import additive, causal_mask, compact, positions
+from onlooker.nn.masks import additive, causal_mask, compact, extent, positions
 from onlooker.nn.plain import plain
 from onlooker.nn.prefix import KVPrefix
 
@@ -77,13 +77,15 @@ class CausalDecoding:
             self.cache = KVCache(model.config.get_text_config().num_hidden_layers, capacity)
         else:
             self.cache = KVCache.from_prefix(prefix.to(inputs_embeds.device), rows, capacity)
+        ends = self.lengths + known
+        reach = extent(ends)  # asked for now: later it would wait for the prompt
         parts = inputs_embeds.split(chunk or max(PROMPT_AT_ONCE // rows, 256), dim=1)
         hidden = [self._forward(part, advance=True) for part in parts]
         self.steps = replay.steps_of(origin)  # while a GPU runs the prompt
         self.captured: replay.Captured | None = None
         self.keeps_size = False
         self.hidden = hidden[0] if len(hidden) == 1 else torch.cat(hidden, dim=1)
-        self.cache.set_row_lengths(self.lengths + known)
+        self.cache.set_row_lengths(ends, reach)
         index = torch.arange(rows, device=self.hidden.device)
         self.logits = model.lm_head(self.hidden[index, self.lengths.to(self.hidden.device) - 1])
 

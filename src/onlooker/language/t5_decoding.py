@@ -12,7 +12,7 @@ from onlooker.language import replay
 from onlooker.language.decoding import join_states, select_states, side_by_side
 from onlooker.language.outputs import StackOutput
 from onlooker.nn.cache import CrossCache
-from onlooker.nn.masks import additive, compact
+from onlooker.nn.masks import additive, compact, extent
 from onlooker.nn.plain import plain
 from onlooker.nn.prefix import SourcePrefix
 
@@ -67,14 +67,17 @@ class T5Decoding:
         origin, model = model, plain(model)
         self._model = model
         self._ids, self.lengths = compact(decoder_input_ids, decoder_attention_mask)
+        reach = extent(self.lengths)  # asked for now: later it would wait for the encoder
         if prefix is not None:
             self._source: Tensor | None = prefix.states.to(self._ids.device).expand(len(self._ids), -1, -1)
             self._source_lengths = torch.full((len(self._ids),), prefix.length, device=self._ids.device)
-            kept = None
+            source_reach, kept = (prefix.length, prefix.length), None
         else:
             assert inputs_embeds is not None  # one of the two was given
             inputs_embeds, self._source_lengths = compact(inputs_embeds, attention_mask)
-            kept = _kept(self._source_lengths, inputs_embeds.shape[1])
+            source_reach = extent(self._source_lengths)
+            columns = torch.arange(inputs_embeds.shape[1], device=self._source_lengths.device)
+            kept = None if min(source_reach) == len(columns) else columns < self._source_lengths[:, None]
             self._source = model.encode(inputs_embeds, kept).last_hidden_state
         self._source_mask = None if kept is None else additive(kept[:, None, None], self._source.dtype)
         length = self._ids.shape[1]
@@ -87,8 +90,8 @@ class T5Decoding:
         self.keeps_size = False
         if self.cache is not None:
             self.cache.self_attention.advance(length)
-            self.cache.self_attention.set_row_lengths(self.lengths)
-            self.cache.set_source_lengths(self._source_lengths)
+            self.cache.self_attention.set_row_lengths(self.lengths, reach)
+            self.cache.set_source_lengths(self._source_lengths, source_reach)
 
     def _run(self, ids: Tensor) -> None:
         """Decode ids [B, T] that are right-padded by now; leave the scores behind every row's end."""
@@ -223,10 +226,3 @@ class T5Decoding:
     def nbytes(self) -> int:
         kept = 0 if self._source is None else self._source.nbytes
         return kept + (0 if self.cache is None else self.cache.nbytes)
-
-
-def _kept(lengths: Tensor, longest: int) -> Tensor | None:
-    """[B, longest] mask of right-padded rows; None when none is padded."""
-    if bool((lengths == longest).all()):
-        return None
-    return torch.arange(longest, device=lengths.device) < lengths[:, None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from onlooker.nn.masks import additive
+from onlooker.nn.masks import additive, extent
 from onlooker.nn.prefix import KVPrefix
 
 
@@ -84,9 +84,13 @@ class KVCache:
             self.row_lengths = self.row_lengths + count
             self._places.clear()
 
-    def set_row_lengths(self, lengths: Tensor) -> None:
-        """Say how many of the columns are real in each row; the rest will be written over."""
-        shortest, self.length = torch.stack([lengths.min(), lengths.max()]).tolist()
+    def set_row_lengths(self, lengths: Tensor, known: tuple[int, int] | None = None) -> None:
+        """Say how many of the columns are real in each row; the rest will be written over.
+
+        Args:
+            known: the shortest and the longest, where the host need not ask for them.
+        """
+        shortest, self.length = known or extent(lengths)
         self.row_lengths = None if shortest == self.length else lengths.clone()
         self._places.clear()
 
@@ -266,12 +270,12 @@ class CrossCache:
     def get_seq_length(self) -> int:
         return self.self_attention.length
 
-    def set_source_lengths(self, lengths: Tensor) -> None:
+    def set_source_lengths(self, lengths: Tensor, known: tuple[int, int] | None = None) -> None:
         """The first round is over: say how many of the encoder's positions are real in each row."""
         made = [pair for pair in self.cross if pair is not None]
         self.source.keys[:], self.source.values[:] = [k for k, _ in made], [v for _, v in made]
         self.source.rows = len(lengths)
-        self.source.set_row_lengths(lengths)
+        self.source.set_row_lengths(lengths, known)
         self._origins = torch.arange(len(lengths))
         self._show()
 

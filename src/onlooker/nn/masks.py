@@ -74,6 +74,12 @@ def check_covers(attention_mask: Tensor, x: Tensor) -> None:
         raise ValueError(f"attention_mask has shape {tuple(attention_mask.shape)}; wanted {tuple(x.shape[:2])}")
 
 
+def extent(lengths: Tensor) -> tuple[int, int]:
+    """The shortest and the longest of [B]; a GPU is waited for once."""
+    shortest, longest = torch.stack([lengths.min(), lengths.max()]).tolist()
+    return shortest, longest
+
+
 def compact(x: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
     """Move every row's kept positions to its front, in order, and cut what no row needs.
 
@@ -94,7 +100,7 @@ def compact(x: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
     check_covers(attention_mask, x)
     kept = attention_mask.to(x.device).bool()
     lengths = kept.sum(1)
-    shortest, longest = (int(n) for n in torch.stack([lengths.min(), lengths.max()]))
+    shortest, longest = extent(lengths)
     if not shortest:
         raise ValueError(f"row {int(lengths.argmin())} of the batch has no attended token: its attention_mask is all 0")
     if shortest == x.shape[1]:
