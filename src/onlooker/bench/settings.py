@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-LAYERS = 32  # of LLaMA-7B, Vicuna-7B and OPT-2.7B
+LAYERS = 32  # of the language models, LLaMA-7B, Vicuna-7B and OPT-2.7B
+#: part -> published layers, and how few it can have: every second layer of a Q-Former looks at the picture
+_LAYERS = {"LLaMA": (LAYERS, 1), "OPT": (LAYERS, 1), "ViT-g": (39, 1), "CLIP": (24, 1), "Q-Former": (12, 2)}
 
 
 @dataclass(frozen=True)
@@ -27,26 +29,20 @@ class Settings:
     is_tiny: bool = False
     rows: frozenset[str] = frozenset()
 
-    def layers(self, published: int, least: int = 1) -> int:
-        if self.is_tiny:
-            return max(2, least)
-        return max(least, round(published * self.depth / LAYERS))
+    def layers(self, part: str) -> int:
+        """How many of a part's layers there are."""
+        published, least = _LAYERS[part]
+        return 2 if self.is_tiny else max(least, round(published * self.depth / LAYERS))
 
     def words(self, published: int) -> int:
         return 512 if self.is_tiny else max(512, published * self.depth // LAYERS // 64 * 64)
 
-    def told(self, **published: int) -> str:
-        """What was reduced: "4 of 32 layers of LLaMA, 5 of 39 of ViT-g".
-
-        Args:
-            published: name of a part -> its published layers.
-        """
+    def told(self, *parts: str) -> str:
+        """What was reduced: "published widths, layers of LLaMA 4 of 32, of ViT-g 5 of 39, vocabulary in proportion"."""
         if self.is_tiny:
             return "toy widths"
-        parts = [
-            f"{name.replace('_', '-')} {self.layers(count)} of {count} layers" for name, count in published.items()
-        ]
-        return "published widths, " + ", ".join(parts) + ", vocabulary in proportion"
+        some = ", of ".join(f"{part} {self.layers(part)} of {_LAYERS[part][0]}" for part in parts)
+        return f"published widths, layers of {some}, vocabulary in proportion"
 
     # -- parts ------------------------------------------------------------------------------------------------------
 
@@ -58,7 +54,7 @@ class Settings:
             "model_type": "llama",
             **(toy if self.is_tiny else wide),
             "num_key_value_heads": 4 if self.is_tiny else 32,
-            "num_hidden_layers": self.layers(32),
+            "num_hidden_layers": self.layers("LLaMA"),
             "vocab_size": self.words(32000),
             "max_position_embeddings": 4096,
             **_NO_END,
@@ -73,7 +69,7 @@ class Settings:
             "word_embed_proj_dim": width,
             "ffn_dim": 4 * width,
             "num_attention_heads": heads,
-            "num_hidden_layers": self.layers(32),
+            "num_hidden_layers": self.layers("OPT"),
             "vocab_size": self.words(50304),
             "max_position_embeddings": 2048,
             **_NO_END,
@@ -82,14 +78,14 @@ class Settings:
     def vit_g(self) -> dict[str, Any]:
         """EVA's ViT-g, 224 x 224 pixels."""
         toy = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "image_size": 28}
-        return {**(toy if self.is_tiny else {}), "num_hidden_layers": self.layers(39)}
+        return {**(toy if self.is_tiny else {}), "num_hidden_layers": self.layers("ViT-g")}
 
     def qformer(self, layers: int | None = None) -> dict[str, Any]:
         toy = {"hidden_size": 32, "intermediate_size": 64, "num_attention_heads": 4, "vocab_size": 512}
         return {
             **(toy if self.is_tiny else {}),
             "encoder_hidden_size": 32 if self.is_tiny else 1408,
-            "num_hidden_layers": layers or self.layers(12, least=2),
+            "num_hidden_layers": layers or self.layers("Q-Former"),
         }
 
     def clip(self) -> dict[str, Any]:
@@ -99,7 +95,7 @@ class Settings:
         return {
             "model_type": "clip_vision_model",
             **(toy if self.is_tiny else wide),
-            "num_hidden_layers": self.layers(24),
+            "num_hidden_layers": self.layers("CLIP"),
             "patch_size": 14,
         }
 

@@ -24,5 +24,5 @@ def contests(settings: Settings) -> Iterator[Contest]:
             "attention_mask": torch.ones(1, POSITIONS, dtype=torch.long),
         }
         ours, theirs = (answering(model, batch, 1, num_beams=5) for model in (peers.ours[""], peers.theirs))
-        shape = f"{POSITIONS} positions, 5 beams, {settings.told(OPT=32)}"
+        shape = f"{POSITIONS} positions, 5 beams, {settings.told('OPT')}"
         yield Contest(shape, {"beams-first-token": (ours, theirs)}, torch.bfloat16)

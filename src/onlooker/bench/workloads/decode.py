@@ -31,5 +31,5 @@ def contests(settings: Settings) -> Iterator[Contest]:
                     side = answering(model, batch, TOKENS, decode_only=True, is_native=is_native)
                     side.reads = TOKENS * bytes_of_a_step(model)
                     rows[row] = side, theirs
-        shape = f"{TOKENS} tokens behind {PROMPT}, without those, {settings.told(LLaMA=32)}"
+        shape = f"{TOKENS} tokens behind {PROMPT}, without those, {settings.told('LLaMA')}"
         yield Contest(shape, rows, torch.bfloat16)

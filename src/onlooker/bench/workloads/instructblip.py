@@ -45,7 +45,7 @@ def contests(settings: Settings) -> Iterator[Contest]:
         sides = {
             f"instructblip-{name or 'bf16'}": answering(model, batch, TOKENS) for name, model in peers.ours.items()
         }
-        layers = settings.told(Vicuna=32, ViT_g=39, **({} if settings.is_tiny else {"Q_Former": 12}))
+        layers = settings.told("LLaMA", "ViT-g", "Q-Former")
         shape = f"{FRAMES} frames, {ids.shape[1]} + {TOKENS} tokens, {layers}"
         yield Contest(
             shape, {row: (side, theirs) for row, side in sides.items() if row in settings.rows}, torch.bfloat16

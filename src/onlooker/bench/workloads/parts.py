@@ -53,7 +53,7 @@ def _vit(settings: Settings, row: str, dtype: torch.dtype) -> Iterator[Contest]:
     with both(Blip2VisionModel, settings.vit_g(), dtype) as peers:
         given = {"pixel_values": _noise(1, 3, settings.image_size, settings.image_size, dtype=dtype)}
         pair = _features(peers.ours[""], given), _features(peers.theirs, given)
-        yield Contest(f"one picture of {settings.patches} patches, {settings.told(ViT_g=39)}", {row: pair}, dtype)
+        yield Contest(f"one picture of {settings.patches} patches, {settings.told('ViT-g')}", {row: pair}, dtype)
 
 
 def _prefill(settings: Settings, row: str, dtype: torch.dtype) -> Iterator[Contest]:
@@ -63,7 +63,7 @@ def _prefill(settings: Settings, row: str, dtype: torch.dtype) -> Iterator[Conte
         ids = random_words(32 if settings.is_tiny else PROMPT, config["vocab_size"])
         batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
         pair = answering(peers.ours[""], batch, 1), answering(peers.theirs, batch, 1)
-        yield Contest(f"{ids.shape[1]} positions and a token, {settings.told(LLaMA=32)}", {row: pair}, dtype)
+        yield Contest(f"{ids.shape[1]} positions and a token, {settings.told('LLaMA')}", {row: pair}, dtype)
 
 
 def _features(model: Any, given: dict[str, Tensor], positions: int | None = None) -> Side:

@@ -40,7 +40,7 @@ def contests(settings: Settings) -> Iterator[Contest]:
         processor = _processor(peers.folder, settings)
         clip = frames(settings)
         batches = [_batch(processor, clip, text) for text in QUESTIONS]
-        told = settings.told(LLaMA=32, CLIP=24)
+        told = settings.told("LLaMA", "CLIP")
         if "next-question" in settings.rows:
             pair = _next(Onlooker(peers.ours[""], processor), clip), answering(peers.theirs, batches[-1], 1)
             shape = f"{batches[-1]['input_ids'].shape[1]} positions, {told}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -27,11 +27,11 @@ def contests(settings: Settings) -> Iterator[Contest]:
         engine = requests.side(requests.engine, peers.ours[""])
         padded, alone = (requests.side(each, peers.theirs) for each in (requests.padded, requests.one_by_one))
         # What a request gets alone is right: in a padded batch of theirs it may get other tokens by rounding.
-        padded.result = alone.work
+        alone.result = padded.result = cache(alone.work)
         engine.scores = padded.scores = alone.scores = requests.scores
         shape = (
             f"prompts of {_range(ids.shape[1] for ids in requests.ids)} tokens, answers of {_range(requests.new)}, "
-            f"together {sum(requests.new)}; without prompts and first tokens, {settings.told(LLaMA=32)}"
+            f"together {sum(requests.new)}; without prompts and first tokens, {settings.told('LLaMA')}"
         )
         rows = {"requests-padded": (engine, padded), "requests-one-by-one": (engine, alone)}
         yield Contest(shape, {row: pair for row, pair in rows.items() if row in settings.rows}, torch.bfloat16)

@@ -49,7 +49,7 @@ def contests(settings: Settings) -> Iterator[Contest]:
             size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
             loads = {which: f"{code}\n{_LOAD.format(folder=str(folder))}\n" for which, code in _IMPORT.items()}
             sides = {which: _Process(code, code + _SUMS).side() for which, code in loads.items()}
-            shape = f"{size / 1e9:.2f} GB in the page cache, {settings.told(OPT=32, ViT_g=39)}"
+            shape = f"{size / 1e9:.2f} GB in the page cache, {settings.told('OPT', 'ViT-g', 'Q-Former')}"
             yield Contest(shape, {"load": (sides["onlooker"], sides["transformers"])}, torch.float32)
 
 

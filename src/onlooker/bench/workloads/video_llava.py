@@ -47,7 +47,7 @@ def contests(settings: Settings) -> Iterator[Contest]:
         }
         theirs = answering(peers.theirs, batch, TOKENS)
         sides = {f"video-llava-{name or 'bf16'}": answering(model, batch, TOKENS) for name, model in peers.ours.items()}
-        shape = f"{FRAMES} frames, {ids.shape[1]} + {TOKENS} tokens, {settings.told(LLaMA=32, CLIP=24)}"
+        shape = f"{FRAMES} frames, {ids.shape[1]} + {TOKENS} tokens, {settings.told('LLaMA', 'CLIP')}"
         yield Contest(
             shape, {row: (side, theirs) for row, side in sides.items() if row in settings.rows}, torch.bfloat16
         )
