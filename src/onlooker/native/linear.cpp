@@ -207,49 +207,17 @@ VNNI_TARGET float largest_of(const float* x, int64_t count) {
 
 constexpr float kNothing = 1e-30f;  // below it a product could not be seen: taken as zero
 
-// x = scale * (256 * high + low): 16 bits against the largest of a row, finer than bfloat16 where it counts, so that
-// a row's answer has only the error of its weights. The second byte product is free while memory is waited for.
-struct SplitRows {
-    int64_t padded;               // inputs, up to a multiple of 64
-    std::vector<int8_t> bytes;    // a row: high bytes of 64 inputs, their low bytes, then those of the next 64, ...
-    std::vector<float> scale;     // a row
-    std::vector<int64_t> totals;  // a row: the sum of its values, in units of the scale
-
-    const int8_t* row(int64_t number) const { return &bytes[number * padded * 2]; }
-};
-
-// Whether every value was finite; if not, the rows are of no use.
-VNNI_TARGET bool split_rows(const float* x, int64_t rows, int64_t inputs, SplitRows& out) {
-    out.padded = (inputs + 63) / 64 * 64;
-    out.bytes.assign(rows * out.padded * 2, 0);
-    out.scale.assign(rows, 0.0f);
-    out.totals.assign(rows, 0);
-    for (int64_t row = 0; row < rows; ++row) {
-        const float* from = x + row * inputs;
-        const float top = largest_of(from, inputs);
-        if (top < 0) return false;
-        if (top < kNothing) continue;
-        out.scale[row] = top / 32512.0f;  // 127 * 256
-        const __m512 inverse = _mm512_set1_ps(32512.0f / top);
-        for (int64_t k = 0; k < inputs; k += 16) {
-            const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(load_some(from + k, inputs - k), inverse));
-            const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(whole, _mm512_set1_epi32(128)), 8);
-            const __m512i low = _mm512_sub_epi32(whole, _mm512_slli_epi32(high, 8));
-            int8_t* to = &out.bytes[row * out.padded * 2 + k / 64 * 128 + k % 64];
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(to), _mm512_cvtepi32_epi8(high));
-            _mm_storeu_si128(reinterpret_cast<__m128i*>(to + 64), _mm512_cvtepi32_epi8(low));
-            out.totals[row] += _mm512_reduce_add_epi32(whole);
-        }
-    }
-    return true;
-}
-
-// x = scale * byte, with a scale for every 64 inputs: next to weights of 4 bits this error is nothing.
+// x = scale * byte, with a scale for every 64 inputs: with one for the whole row the error would be half as large again,
+// and a single large input would spoil the row.
 struct ByteRows {
     int64_t padded;             // inputs, up to a multiple of 128
     std::vector<int8_t> bytes;  // [rows, padded]
     std::vector<float> scale;   // [rows, padded / 64]
     std::vector<float> totals;  // [rows, padded / 64]: sums of 64 inputs
+    std::vector<int32_t> sums;  // [rows, padded / 64]: the same in units of the scale
+
+    int64_t pieces() const { return padded / 64; }
+    int64_t rows() const { return static_cast<int64_t>(bytes.size()) / padded; }
 };
 
 VNNI_TARGET bool byte_rows(const float* x, int64_t rows, int64_t inputs, ByteRows& out) {
@@ -257,6 +225,7 @@ VNNI_TARGET bool byte_rows(const float* x, int64_t rows, int64_t inputs, ByteRow
     out.bytes.assign(rows * out.padded, 0);
     out.scale.assign(rows * out.padded / 64, 0.0f);
     out.totals.assign(rows * out.padded / 64, 0.0f);
+    out.sums.assign(rows * out.padded / 64, 0);
     for (int64_t row = 0; row < rows; ++row)
         for (int64_t start = 0; start < inputs; start += 64) {
             const float* from = x + row * inputs + start;
@@ -274,63 +243,242 @@ VNNI_TARGET bool byte_rows(const float* x, int64_t rows, int64_t inputs, ByteRow
             }
             out.scale[piece] = top / 127.0f;
             out.totals[piece] = static_cast<float>(total) * out.scale[piece];
+            out.sums[piece] = total;
         }
     return true;
 }
 
 // ------------------------------------------------------------------------------------------------------------- int8
 
+// A weight is code * scale, with a scale for every 64 inputs of an output.
 struct Int8Product {
-    const SplitRows* x;
+    const ByteRows* x;
     const int8_t* weight;
-    const float *scale, *bias;
+    const uint16_t* scale;  // bfloat16 [N, groups]
+    const float* bias;
     float* y;
-    int64_t rows, outputs, inputs;
+    int64_t rows, outputs, inputs, groups;
 };
 
-// 256 * high + low, summed over the lanes in 64 bits: exact, whatever the length.
-VNNI_TARGET inline int64_t sum_split(__m512i high, __m512i low) {
-    const __m512i h = _mm512_add_epi64(_mm512_cvtepi32_epi64(_mm512_castsi512_si256(high)),
-                                       _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64(high, 1)));
-    const __m512i l = _mm512_add_epi64(_mm512_cvtepi32_epi64(_mm512_castsi512_si256(low)),
-                                       _mm512_cvtepi32_epi64(_mm512_extracti64x4_epi64(low, 1)));
-    return _mm512_reduce_add_epi64(_mm512_add_epi64(_mm512_slli_epi64(h, 8), l));
+VNNI_TARGET inline __m512 load_bf16(const uint16_t* from, int64_t count) {
+    const __mmask16 mask = count >= 16 ? 0xffff : static_cast<__mmask16>((1u << count) - 1);
+    const __m256i halves = _mm256_maskz_loadu_epi16(mask, from);
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
 }
 
+// 64 weights, 128 added to each: the instruction wants one side without signs.
+VNNI_TARGET inline __m512i load_raised(const int8_t* from, int64_t count) {
+    const __mmask64 mask = count >= 64 ? ~0ull : (1ull << count) - 1;
+    return _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, from), _mm512_set1_epi8(static_cast<char>(0x80)));
+}
+
+// The factor of every 64 inputs; returned is what the 128 that are added to every code have to give back.
+VNNI_TARGET float int8_factors(const Int8Product& p, int64_t row, int64_t column, float* factors) {
+    const uint16_t* scales = p.scale + column * p.groups;
+    const float *x_scale = &p.x->scale[row * p.x->pieces()], *totals = &p.x->totals[row * p.x->pieces()];
+    __m512 sum = _mm512_setzero_ps();
+    for (int64_t group = 0; group < p.groups; group += 16) {
+        const int64_t count = p.groups - group < 16 ? p.groups - group : 16;
+        const __m512 scale = load_bf16(scales + group, count);
+        sum = _mm512_fmadd_ps(scale, load_some(totals + group, count), sum);
+        const __m512 factor = _mm512_mul_ps(scale, load_some(x_scale + group, count));
+        _mm512_mask_storeu_ps(factors + group, static_cast<__mmask16>((1u << count) - 1), factor);
+    }
+    return -128.0f * _mm512_reduce_add_ps(sum);
+}
+
+// Few rows: weights stream through once, as they lie.
 template <int R, int C>
-VNNI_TARGET void int8_tile(const Int8Product& p, int64_t row, int64_t column) {
-    __m512i high[C][R], low[C][R];
+VNNI_TARGET void int8_tile(const Int8Product& p, int64_t row, int64_t column, float* factors) {
+    const int64_t padded = p.x->padded;
+    __m512 sums[C][R];
     for (int c = 0; c < C; ++c)
-        for (int r = 0; r < R; ++r) high[c][r] = low[c][r] = _mm512_setzero_si512();
-    const __m512i sign = _mm512_set1_epi8(static_cast<char>(0x80));  // int8 -> uint8 by adding 128
-    const int8_t *weight = p.weight + column * p.inputs, *x = p.x->row(row);
-    const int64_t stride = p.x->padded * 2;
-    int64_t k = 0;
-    for (; k + 64 <= p.inputs; k += 64)
+        for (int r = 0; r < R; ++r) {
+            const float rest = int8_factors(p, row + r, column + c, factors + (c * R + r) * p.groups);
+            sums[c][r] = _mm512_zextps128_ps512(_mm_set_ss(rest));
+        }
+    const int8_t *weight = p.weight + column * p.inputs, *x = &p.x->bytes[row * padded];
+    const __m512i none = _mm512_setzero_si512();
+    for (int64_t group = 0; group < p.groups; ++group)
         for (int c = 0; c < C; ++c) {
-            const int8_t* from = weight + c * p.inputs + k;
+            const int8_t* from = weight + c * p.inputs + group * 64;
             ask_for(from + C * p.inputs);
-            const __m512i w = _mm512_xor_si512(_mm512_loadu_si512(from), sign);
+            const __m512i w = load_raised(from, p.inputs - group * 64);
             for (int r = 0; r < R; ++r) {
-                high[c][r] = _mm512_dpbusd_epi32(high[c][r], w, _mm512_loadu_si512(x + r * stride + 2 * k));
-                low[c][r] = _mm512_dpbusd_epi32(low[c][r], w, _mm512_loadu_si512(x + r * stride + 2 * k + 64));
+                const __m512i sum = _mm512_dpbusd_epi32(none, w, _mm512_loadu_si512(x + r * padded + group * 64));
+                const __m512 factor = _mm512_set1_ps(factors[(c * R + r) * p.groups + group]);
+                sums[c][r] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), factor, sums[c][r]);
             }
         }
-    if (k < p.inputs)
-        for (int c = 0; c < C; ++c) {
-            const __mmask64 rest = (1ull << (p.inputs - k)) - 1;
-            const __m512i w = _mm512_xor_si512(_mm512_maskz_loadu_epi8(rest, weight + c * p.inputs + k), sign);
-            for (int r = 0; r < R; ++r) {
-                high[c][r] = _mm512_dpbusd_epi32(high[c][r], w, _mm512_loadu_si512(x + r * stride + 2 * k));
-                low[c][r] = _mm512_dpbusd_epi32(low[c][r], w, _mm512_loadu_si512(x + r * stride + 2 * k + 64));
-            }
-        }
-    for (int r = 0; r < R; ++r)
-        for (int c = 0; c < C; ++c) {
-            const int64_t sum = sum_split(high[c][r], low[c][r]) - 128 * p.x->totals[row + r];
-            const float value = static_cast<float>(sum) * (p.x->scale[row + r] * p.scale[column + c]);
+    for (int c = 0; c < C; ++c)
+        for (int r = 0; r < R; ++r) {
+            const float value = _mm512_reduce_add_ps(sums[c][r]);
             p.y[(row + r) * p.outputs + column + c] = p.bias ? value + p.bias[column + c] : value;
         }
+}
+
+// Many rows: a panel of weights is laid out for the registers and stays in the second-level cache for all of them.
+constexpr int kPanel = 32;          // outputs of a panel: two registers
+constexpr int kTile = 6;            // rows in registers at a time
+constexpr int64_t kNearTiles = 42;  // that stay near while panels change
+constexpr int64_t kNearGroups = 8;  // of a panel, in the nearest cache while rows change
+
+struct Panel {
+    std::vector<uint8_t> codes;  // [groups][16 steps][kPanel outputs][4 inputs], 128 added
+    std::vector<float> scale;    // [groups][kPanel]
+    std::vector<float> y;        // [kNearTiles][kTile][kPanel]
+
+    explicit Panel(int64_t groups)
+        : codes(groups * 64 * kPanel), scale(groups * kPanel), y(kNearTiles * kTile * kPanel) {}
+};
+
+// The first rows of ByteRows, up to kNearTiles of kTile, in the order in which they are read: some groups of one tile,
+// the same groups of the next, ...
+struct Tiles {
+    int64_t count;
+    std::vector<int8_t> bytes;   // [...][groups][16 steps][kTile][4 inputs]
+    std::vector<float> scale;    // [...][groups][kTile]
+    std::vector<int32_t> start;  // the same: what the 128 that are added to every code give too much
+
+    // Where groups `group` to `end` of a tile begin, in groups of a tile.
+    int64_t place(int64_t tile, int64_t group, int64_t end) const { return group * count + tile * (end - group); }
+
+    void fill(const ByteRows& from, int64_t row, int64_t groups) {
+        const int64_t rows = from.rows() - row < kNearTiles * kTile ? from.rows() - row : kNearTiles * kTile;
+        count = (rows + kTile - 1) / kTile;
+        bytes.assign(count * groups * 64 * kTile, 0);
+        scale.assign(count * groups * kTile, 0.0f);
+        start.assign(count * groups * kTile, 0);
+        for (int64_t r = 0; r < rows; ++r)
+            for (int64_t group = 0; group < groups; ++group) {
+                const int64_t first = group / kNearGroups * kNearGroups;
+                const int64_t end = first + kNearGroups < groups ? first + kNearGroups : groups;
+                const int64_t to = place(r / kTile, first, end) + group - first, piece = (row + r) * from.pieces() + group;
+                scale[to * kTile + r % kTile] = from.scale[piece];
+                start[to * kTile + r % kTile] = -128 * from.sums[piece];
+                const int8_t* values = &from.bytes[(row + r) * from.padded + group * 64];
+                int8_t* place = &bytes[to * 64 * kTile + r % kTile * 4];
+                for (int step = 0; step < 16; ++step) std::memcpy(place + step * 4 * kTile, values + step * 4, 4);
+            }
+    }
+};
+
+// 16 outputs of 4 inputs for each of 16 steps: rows of 16 words become columns.
+VNNI_TARGET inline void turn(__m512i (&words)[16]) {
+    __m512i t[16];
+    for (int i = 0; i < 16; i += 2) {
+        t[i] = _mm512_unpacklo_epi32(words[i], words[i + 1]);
+        t[i + 1] = _mm512_unpackhi_epi32(words[i], words[i + 1]);
+    }
+    for (int i = 0; i < 16; i += 4)
+        for (int j = 0; j < 2; ++j) {
+            words[i + 2 * j] = _mm512_unpacklo_epi64(t[i + j], t[i + j + 2]);
+            words[i + 2 * j + 1] = _mm512_unpackhi_epi64(t[i + j], t[i + j + 2]);
+        }
+    for (int i = 0; i < 16; i += 8)
+        for (int j = 0; j < 4; ++j) {
+            t[i + j] = _mm512_shuffle_i32x4(words[i + j], words[i + j + 4], 0x88);
+            t[i + j + 4] = _mm512_shuffle_i32x4(words[i + j], words[i + j + 4], 0xdd);
+        }
+    for (int j = 0; j < 8; ++j) {
+        words[j] = _mm512_shuffle_i32x4(t[j], t[j + 8], 0x88);
+        words[j + 8] = _mm512_shuffle_i32x4(t[j], t[j + 8], 0xdd);
+    }
+}
+
+VNNI_TARGET void fill_panel(const Int8Product& p, int64_t column, Panel& panel) {
+    const int64_t columns = p.outputs - column < kPanel ? p.outputs - column : kPanel;
+    for (int64_t group = 0; group < p.groups; ++group)
+        for (int half = 0; half < kPanel; half += 16) {
+            __m512i words[16];
+            for (int c = 0; c < 16; ++c) {
+                const int64_t place = half + c, k = group * 64;
+                const int8_t* from = p.weight + (column + place) * p.inputs + k;
+                ask_for(from + kPanel * p.inputs);
+                words[c] = place < columns ? load_raised(from, p.inputs - k) : _mm512_setzero_si512();
+                panel.scale[group * kPanel + place] =
+                    place < columns ? from_bf16(p.scale[(column + place) * p.groups + group]) : 0.0f;
+            }
+            turn(words);
+            for (int step = 0; step < 16; ++step)
+                _mm512_storeu_si512(&panel.codes[((group * 16 + step) * kPanel + half) * 4], words[step]);
+        }
+}
+
+// Sums by name and not in an array, which compilers keep in memory.
+#define EACH_ROW(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5)
+#define LOAD(r) __m512 y_one##r = _mm512_loadu_ps(y + r * kPanel), y_two##r = _mm512_loadu_ps(y + r * kPanel + 16);
+#define STORE(r) _mm512_storeu_ps(y + r * kPanel, y_one##r), _mm512_storeu_ps(y + r * kPanel + 16, y_two##r);
+#define START(r) __m512i one##r = _mm512_set1_epi32(starts[r]), two##r = one##r;
+#define STEP(r) { \
+        const __m512i value = _mm512_set1_epi32(four_bytes(x + 4 * r)); \
+        one##r = dpbusd(one##r, codes_one, value), two##r = dpbusd(two##r, codes_two, value); \
+    }
+#define ADD(r) { \
+        const __m512 x_scale = _mm512_set1_ps(x_scales[r]); \
+        y_one##r = _mm512_fmadd_ps(_mm512_cvtepi32_ps(one##r), _mm512_mul_ps(scale_one, x_scale), y_one##r); \
+        y_two##r = _mm512_fmadd_ps(_mm512_cvtepi32_ps(two##r), _mm512_mul_ps(scale_two, x_scale), y_two##r); \
+    }
+
+// The instruction spelled out: given the intrinsic, gcc 12 stores the sum after every step.
+VNNI_TARGET inline __m512i dpbusd(__m512i sum, __m512i weights, __m512i values) {
+    asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(weights), "v"(values));
+    return sum;
+}
+
+inline int32_t four_bytes(const int8_t* from) {
+    int32_t value;
+    std::memcpy(&value, from, 4);
+    return value;
+}
+
+// One tile times some groups of a panel, onto y.
+VNNI_TARGET void int8_tile_panel(const Tiles& tiles, const Panel& panel, int64_t tile, int64_t group, int64_t end) {
+    const int64_t place = tiles.place(tile, group, end);
+    const int8_t* x = &tiles.bytes[place * 64 * kTile];
+    const float* x_scales = &tiles.scale[place * kTile];
+    const int32_t* starts = &tiles.start[place * kTile];
+    const uint8_t* codes = &panel.codes[group * 64 * kPanel];
+    float* y = const_cast<float*>(&panel.y[tile * kTile * kPanel]);
+    EACH_ROW(LOAD)
+    for (; group < end; ++group, x_scales += kTile, starts += kTile) {
+        EACH_ROW(START)
+#pragma GCC unroll 4
+        for (int step = 0; step < 16; ++step, codes += 4 * kPanel, x += 4 * kTile) {
+            const __m512i codes_one = _mm512_loadu_si512(codes), codes_two = _mm512_loadu_si512(codes + 64);
+            EACH_ROW(STEP)
+        }
+        const __m512 scale_one = _mm512_loadu_ps(&panel.scale[group * kPanel]);
+        const __m512 scale_two = _mm512_loadu_ps(&panel.scale[group * kPanel + 16]);
+        EACH_ROW(ADD)
+    }
+    EACH_ROW(STORE)
+}
+
+#undef EACH_ROW
+#undef LOAD
+#undef STORE
+#undef START
+#undef STEP
+#undef ADD
+
+// All rows of the tiles, the first of which is row `first`, times a panel.
+VNNI_TARGET void int8_rows(const Int8Product& p, const Tiles& tiles, Panel& panel, int64_t first, int64_t column) {
+    panel.y.assign(panel.y.size(), 0.0f);
+    for (int64_t group = 0; group < p.groups; group += kNearGroups) {
+        const int64_t end = group + kNearGroups < p.groups ? group + kNearGroups : p.groups;
+        for (int64_t tile = 0; tile < tiles.count; ++tile) int8_tile_panel(tiles, panel, tile, group, end);
+    }
+    const int64_t columns = p.outputs - column < kPanel ? p.outputs - column : kPanel;
+    const int64_t rows = p.rows - first < tiles.count * kTile ? p.rows - first : tiles.count * kTile;
+    for (int64_t c = 0; c < columns; c += 16) {
+        const __mmask16 mask = static_cast<__mmask16>(columns - c < 16 ? (1u << (columns - c)) - 1 : 0xffff);
+        const __m512 bias = p.bias ? _mm512_maskz_loadu_ps(mask, p.bias + column + c) : _mm512_setzero_ps();
+        for (int64_t r = 0; r < rows; ++r) {
+            const __m512 sum = _mm512_add_ps(_mm512_loadu_ps(&panel.y[r * kPanel + c]), bias);
+            _mm512_mask_storeu_ps(p.y + (first + r) * p.outputs + column + c, mask, sum);
+        }
+    }
 }
 
 // ------------------------------------------------------------------------------------------------------------- int4
@@ -436,7 +584,6 @@ VNNI_TARGET inline __m256i round_bf16(__m512 values) {
 // The weights themselves, for products of many rows.
 VNNI_TARGET void int4_values(int64_t start, int64_t end, void* context) {
     const Int4Values& p = *static_cast<Int4Values*>(context);
-    const __m512i nibble = _mm512_set1_epi32(15);
     for (int64_t column = start; column < end; ++column) {
         const uint8_t* weight = p.weight + column * (p.padded / 2);
         for (int64_t start_k = 0; start_k < p.inputs; start_k += 64) {
@@ -470,10 +617,11 @@ struct Bf16Tile {
 };
 
 struct Int8Tile {
-    static constexpr int rows = 2;  // of activations in one pass
+    static constexpr int rows = 4;  // of activations in one pass
     const Int8Product& p;
+    float* factors;
     template <int R, int C>
-    void run(int64_t row, int64_t column) const { int8_tile<R, C>(p, row, column); }
+    void run(int64_t row, int64_t column) const { int8_tile<R, C>(p, row, column, factors); }
 };
 
 struct Int4Tile {
@@ -507,7 +655,21 @@ void bf16_block(int64_t start, int64_t end, void* context) {
 
 void int8_block(int64_t start, int64_t end, void* context) {
     const Int8Product& p = *static_cast<Int8Product*>(context);
-    all_columns(Int8Tile{p}, p.rows, start, end);
+    std::vector<float> factors(kColumns * Int8Tile::rows * p.groups);
+    all_columns(Int8Tile{p, factors.data()}, p.rows, start, end);
+}
+
+void int8_panels(int64_t start, int64_t end, void* context) {
+    const Int8Product& p = *static_cast<Int8Product*>(context);
+    Panel panel(p.groups);
+    Tiles tiles;
+    for (int64_t row = 0; row < p.rows; row += kNearTiles * kTile) {
+        tiles.fill(*p.x, row, p.groups);
+        for (int64_t column = start; column < end; column += kPanel) {
+            fill_panel(p, column, panel);
+            int8_rows(p, tiles, panel, row, column);
+        }
+    }
 }
 
 void int4_block(int64_t start, int64_t end, void* context) {
@@ -551,13 +713,19 @@ void onlooker_bf16(const uint16_t* x, const uint16_t* weight, const uint16_t* bi
     Pool::shared().run(threads, outputs, block_of(outputs, threads), bf16_block, &p);
 }
 
-// y = x (weight * scale)ᵀ + bias; x, scale [N], bias and y are float. 0 when a value of x was not finite: y is unset.
-int onlooker_int8(const float* x, const int8_t* weight, const float* scale, const float* bias, float* y, int64_t rows,
-                  int64_t outputs, int64_t inputs, int threads) {
-    SplitRows split;
-    if (!split_rows(x, rows, inputs, split)) return 0;
-    Int8Product p{&split, weight, scale, bias, y, rows, outputs, inputs};
-    Pool::shared().run(threads, outputs, block_of(outputs, threads), int8_block, &p);
+// y = x (weight * scale)ᵀ + bias; x, bias and y are float, scale is bfloat16 [N, groups of 64 inputs]. From `many` rows
+// on by panels. 0 when a value of x was not finite: y is unset.
+int onlooker_int8(const float* x, const int8_t* weight, const uint16_t* scale, const float* bias, float* y,
+                  int64_t rows, int64_t outputs, int64_t inputs, int64_t many, int threads) {
+    ByteRows bytes;
+    if (!byte_rows(x, rows, inputs, bytes)) return 0;
+    Int8Product p{&bytes, weight, scale, bias, y, rows, outputs, inputs, (inputs + 63) / 64};
+    if (rows < many) {
+        Pool::shared().run(threads, outputs, block_of(outputs, threads), int8_block, &p);
+    } else {
+        const int64_t block = (block_of(outputs, threads) + kPanel - 1) / kPanel * kPanel;
+        Pool::shared().run(threads, outputs, block, int8_panels, &p);
+    }
     return 1;
 }
 

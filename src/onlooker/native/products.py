@@ -19,7 +19,8 @@ from onlooker.native.build import build
 
 # Up to so many rows a product mostly waits for memory and is done here; above, torch's blocked products are as fast.
 BF16_ROWS = 8
-INT8_ROWS = 24
+#: From so many rows on, int8 weights are laid out in panels first.
+INT8_PANEL_ROWS = 5
 INT4_ROWS = 48
 _BF16, _VNNI = 1, 2
 _POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
@@ -71,7 +72,7 @@ def _load() -> int:
         return 0
     library.onlooker_bf16.argtypes = [*[_POINTER] * 4, *[_SIZE] * 3, _INT]
     library.onlooker_bf16.restype = None
-    library.onlooker_int8.argtypes = [*[_POINTER] * 5, *[_SIZE] * 3, _INT]
+    library.onlooker_int8.argtypes = [*[_POINTER] * 5, *[_SIZE] * 4, _INT]
     library.onlooker_int4.argtypes = [*[_POINTER] * 6, *[_SIZE] * 3, _INT, _INT]
     library.onlooker_int4_values.argtypes = [*[_POINTER] * 4, *[_SIZE] * 2, _INT, _INT]
     library.onlooker_int4_values.restype = None
@@ -106,7 +107,7 @@ def int8(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tenso
     Args:
         x: [..., K] of any floating dtype, which the result has too.
         weight: [N, K] int8.
-        scale: [N] float32.
+        scale: [N, groups of 64 inputs] bfloat16.
     """
     rows = _rows(x).float()
     y = torch.empty(*x.shape[:-1], len(weight))
@@ -119,6 +120,7 @@ def int8(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tenso
         y.data_ptr(),
         len(rows),
         *weight.shape,
+        INT8_PANEL_ROWS,
         torch.get_num_threads(),
     )
     return y.to(x.dtype) if done else None

@@ -2,9 +2,9 @@
 
 The stored weight is what is kept in memory, plain, so that a mapped file serves as it is:
 
-- few rows (decoding): the compiled product; without it torch's packed products, which keep activations as they are;
-- many rows (prompts, pictures): int8 rounds each row of activations to 8 bits and multiplies integers, int4 makes
-  floats of some weights at a time;
+- int8: the compiled product, which rounds activations to 8 bits for every 64 inputs; without it torch's packed products
+  for few rows (decoding), and floats of some weights at a time for many (prompts, pictures);
+- int4: the same for few rows; many rows always take floats of some weights at a time;
 - gradients, other devices, odd sizes: the weights as floats in an ordinary linear.
 """
 
@@ -17,9 +17,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from onlooker.native import products
+from onlooker.quant.packed_int8 import PackedInt8
 from onlooker.quant.rounding import (
     dequantize_int4,
     dequantize_int8,
+    int8_groups,
     padded_inputs,
     quantize_int4,
     quantize_int8,
@@ -38,6 +40,7 @@ class QuantizedLinear(nn.Module):
     out_features: int
     weight: Tensor
     bias: Tensor | None
+    _packed: Any = None  # a copy as torch's products want it, made at their first use
 
     def __init__(self, in_features: int, out_features: int, bias: Tensor | None) -> None:
         super().__init__()
@@ -72,7 +75,23 @@ class QuantizedLinear(nn.Module):
             return False
         return not torch.compiler.is_compiling() and x.dtype != torch.float64
 
+    def _block(self, rows: slice, out: Tensor) -> Tensor:
+        """The weights of some outputs as floats, in `out` or elsewhere."""
+        raise NotImplementedError
+
+    def _in_blocks(self, x: Tensor) -> Tensor:
+        """Some outputs at a time: their weights as floats stay in the processor's cache, and in one place in memory."""
+        flat = x.detach().reshape(-1, self.in_features)
+        y = torch.empty(len(flat), self.out_features, dtype=x.dtype)
+        buffer = torch.empty(min(_BLOCK, self.out_features), self.in_features, dtype=x.dtype)
+        for start in range(0, self.out_features, _BLOCK):
+            rows = slice(start, min(start + _BLOCK, self.out_features))
+            bias = None if self.bias is None else self.bias[rows].to(x.dtype)
+            y[:, rows] = F.linear(flat, self._block(rows, buffer[: rows.stop - start]), bias)
+        return y.view(*x.shape[:-1], self.out_features)
+
     def _apply(self, fn: Any, recurse: bool = True) -> nn.Module:
+        self._packed = None
         kept = {name: buffer for name, buffer in self._buffers.items() if buffer is not None}
         super()._apply(fn, recurse)
         for name, before in kept.items():  # a scale that was rounded to float16 would change the weights
@@ -81,52 +100,53 @@ class QuantizedLinear(nn.Module):
                 self._buffers[name] = before.to(after.device)
         return self
 
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._packed = None
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Copies and pickles leave the packed weight out."""
+        return {name: value for name, value in self.__dict__.items() if name != "_packed"}
+
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}, bias={self.bias is not None}"
 
 
 class Int8Linear(QuantizedLinear):
-    """weight [N, K] int8, weight_scale [N] float32."""
+    """weight [N, K] int8, weight_scale [N, groups of 64 inputs] bfloat16."""
 
     kind = "int8"
     weight_scale: Tensor
+    _packed: PackedInt8 | None = None
 
     def __init__(self, in_features: int, out_features: int, bias: Tensor | None = None) -> None:
         super().__init__(in_features, out_features, bias)
         self.register_buffer("weight", torch.zeros(out_features, in_features, dtype=torch.int8))
-        self.register_buffer("weight_scale", torch.ones(out_features))
+        self.register_buffer("weight_scale", torch.ones(out_features, int8_groups(in_features), dtype=torch.bfloat16))
 
     def store(self, weight: Tensor, device: torch.device) -> None:
         codes, scale = quantize_int8(weight)
         self.weight, self.weight_scale = codes.to(device), scale.to(device)
+        self._packed = None
 
     def dequantize(self, dtype: torch.dtype) -> Tensor:
         return dequantize_int8(self.weight, self.weight_scale, dtype)
 
     def _product(self, x: Tensor) -> Tensor | None:
-        rows = x.numel() // self.in_features
-        if rows <= products.INT8_ROWS and products.has_integers():
-            y = products.int8(x, self.weight, self.weight_scale, self.bias)
-            if y is not None:
-                return y
-        if self.in_features % 16:  # torch 2.13 reads past the ends of such rows, and errs with a single input
+        if products.has_integers():
+            return products.int8(x, self.weight, self.weight_scale, self.bias)
+        if x.numel() > _TORCH_ROWS * self.in_features:
+            return self._in_blocks(x)
+        if self.in_features % 64:
             return None
-        return self._weights_only(x) if rows <= _TORCH_ROWS else self._both_rounded(x)
-
-    def _weights_only(self, x: Tensor) -> Tensor:
+        if self._packed is None:
+            self._packed = PackedInt8.of(self.weight, self.weight_scale)
         flat = x.detach().reshape(-1, self.in_features).contiguous()
-        y = torch.ops.aten._weight_int8pack_mm(flat, self.weight, self.weight_scale.to(x.dtype))
-        y = y.view(*x.shape[:-1], self.out_features)
-        return y if self.bias is None else y + self._bias(x)
+        y, bias = self._packed.product(flat).view(*x.shape[:-1], self.out_features), self._bias(x)
+        return y if bias is None else y + bias
 
-    def _both_rounded(self, x: Tensor) -> Tensor:
-        flat = x.detach().reshape(-1, self.in_features).float()
-        scale = flat.abs().amax(1, keepdim=True).div_(127).clamp_(min=1e-30)  # of each row
-        rounded = (flat / scale).round_().to(torch.int8)
-        y = torch._int_mm(rounded, self.weight.t()).float().mul_(scale).mul_(self.weight_scale)
-        if self.bias is not None:
-            y += self.bias
-        return y.to(x.dtype).view(*x.shape[:-1], self.out_features)
+    def _block(self, rows: slice, out: Tensor) -> Tensor:
+        return dequantize_int8(self.weight[rows], self.weight_scale[rows], out.dtype)
 
 
 class Int4Linear(QuantizedLinear):
@@ -135,7 +155,7 @@ class Int4Linear(QuantizedLinear):
     kind = "int4"
     weight_scale: Tensor
     weight_zero: Tensor
-    _packed: tuple[Tensor, Tensor] | None = None  # what torch's product wants, made at its first use
+    _packed: tuple[Tensor, Tensor] | None = None
 
     def __init__(self, in_features: int, out_features: int, bias: Tensor | None = None, group_size: int = 64) -> None:
         super().__init__(in_features, out_features, bias)
@@ -171,22 +191,11 @@ class Int4Linear(QuantizedLinear):
         y = y.view(*x.shape[:-1], self.out_features)
         return y if self.bias is None else y + self._bias(x)
 
-    def _in_blocks(self, x: Tensor) -> Tensor:
-        """Some outputs at a time: their weights as floats stay in the processor's cache, and in one place in memory."""
-        flat = x.detach().reshape(-1, self.in_features)
-        y = torch.empty(len(flat), self.out_features, dtype=x.dtype)
-        buffer = torch.empty(min(_BLOCK, self.out_features), self.in_features, dtype=x.dtype)
-        is_native = x.dtype == torch.bfloat16 and products.has_integers()
-        for start in range(0, self.out_features, _BLOCK):
-            block = slice(start, min(start + _BLOCK, self.out_features))
-            codes, scale, zero = self.weight[block], self.weight_scale[block], self.weight_zero[block]
-            if is_native:
-                weight = products.int4_values(codes, scale, zero, buffer[: len(codes)], self.group_size)
-            else:
-                weight = dequantize_int4(codes, scale, zero, self.in_features, x.dtype)
-            bias = None if self.bias is None else self.bias[block].to(x.dtype)
-            y[:, block] = F.linear(flat, weight, bias)
-        return y.view(*x.shape[:-1], self.out_features)
+    def _block(self, rows: slice, out: Tensor) -> Tensor:
+        codes, scale, zero = self.weight[rows], self.weight_scale[rows], self.weight_zero[rows]
+        if out.dtype == torch.bfloat16 and products.has_integers():
+            return products.int4_values(codes, scale, zero, out, self.group_size)
+        return dequantize_int4(codes, scale, zero, self.in_features, out.dtype)
 
     def _pack(self) -> tuple[Tensor, Tensor]:
         """The codes in the order of torch's product, made piece by piece, and [groups, N, 2] scales and zeros."""
@@ -194,11 +203,3 @@ class Int4Linear(QuantizedLinear):
         pieces = [convert(unpack_int4(part).int(), 1) for part in self.weight.split(256)]
         scales = torch.stack([self.weight_scale.t(), self.weight_zero.t()], -1).contiguous()
         return torch.cat(pieces), scales
-
-    def _apply(self, fn: Any, recurse: bool = True) -> nn.Module:
-        self._packed = None
-        return super()._apply(fn, recurse)
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._packed = None
-        super()._load_from_state_dict(*args, **kwargs)

@@ -37,7 +37,8 @@ class WeightQuantization:
         language: the layers of the language model, never its head or embedding.
         vision: the layers of the vision transformer.
         qformer: the layers of the Q-Former.
-        group_size: inputs that share a scale in int4: 64, or 128, which is a little smaller and less exact.
+        group_size: inputs that share a scale in int4: 64, or 128, which is a little smaller and less exact; in int8
+            it is always 64.
 
     Raises:
         ValueError: a kind or a group size that does not exist.
