@@ -183,9 +183,10 @@ def test_an_earlier_answers_infinities_stay_its_own(model, on):
     assert answers(model).tolist() == wanted
 
 
-def test_steps_are_kept_within_their_share_and_go_with_their_model(on, monkeypatch):
+@pytest.mark.parametrize("family", FAMILIES)
+def test_steps_are_kept_within_their_share_and_go_with_their_model(family, on, monkeypatch):
     on()
-    model = tiny.__wrapped__("llama", 3)
+    model = tiny.__wrapped__(family, 3)
     answers(model)
     (step,) = replay._STEPS[model]._kept
     assert step.owner() is None and step.key[:2] == (3, 64)

@@ -67,11 +67,12 @@ class Captured:
         self._lengths = [torch.zeros_like(self._tokens) for _ in cache.parts]
         self._copy_lengths(cache)
         self.cache = cache.whole(*self._lengths)
-        plain = decoding.over(self.cache)
+        self._rows = decoding.over(self.cache)  # kept, because a graph does not keep what it reads
+        self._replay, (self._hidden, self._logits) = capture(self._write, device)
+
+    def _write(self) -> Written:
         # Each run has a view of its own: places in the buffers are worked out from the lengths, once a round.
-        self._replay, (self._hidden, self._logits) = capture(
-            lambda: plain.over(self.cache.whole(*self._lengths)).write(self._tokens), device
-        )
+        return self._rows.over(self.cache.whole(*self._lengths)).write(self._tokens)
 
     def __call__(self, cache: Any, token_ids: Tensor) -> Written:
         rows = len(token_ids)
@@ -107,7 +108,7 @@ def capture(work: Callable[[], Written], device: torch.device) -> tuple[Callable
         current.wait_stream(side)
         graph = torch.cuda.CUDAGraph()
         # thread_local: media are read ahead in another thread, which may take pinned memory meanwhile.
-        with torch.cuda.graph(graph, stream=side, capture_error_mode="thread_local"):
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             results = work()
     return graph.replay, results
 
