@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from onlooker.pixels.video import InstructBlipVideoImageProcessor, InstructBlipVideoVideoProcessor
     from onlooker.pixels.video_llava import VideoLlavaImageProcessor, VideoLlavaVideoProcessor
     from onlooker.quant.bnb import BitsAndBytesConfig
+    from onlooker.quant.report import weight_report
     from onlooker.reuse.cache import Cache
     from onlooker.vision.config import Blip2VisionConfig, CLIPVisionConfig
 
@@ -116,6 +117,7 @@ _MODULES = {
     "pixels.video": "InstructBlipVideoImageProcessor InstructBlipVideoVideoProcessor",
     "pixels.video_llava": "VideoLlavaImageProcessor VideoLlavaVideoProcessor",
     "quant.bnb": "BitsAndBytesConfig",
+    "quant.report": "weight_report",
     "reuse.cache": "Cache",
     "vision.config": "Blip2VisionConfig CLIPVisionConfig",
 }
@@ -185,6 +187,7 @@ __all__ = [
     "load_image",
     "load_video",
     "probe_video",
+    "weight_report",
 ]
 
 

@@ -138,8 +138,15 @@ def test_query_sampling_takes_the_frames_that_fit_the_question_best(load):
     fits = [match.similarity for match in eyes.match(list(clip), question)]
     frames = load_video(clip, num_frames=3, sampling="query", score=eyes.scorer(question))
     assert sorted(frames.indices) == sorted(np.argsort(fits)[-3:])
+    assert eyes.scorer(question)(clip) == pytest.approx(fits, abs=1e-5)
     with pytest.raises(CheckpointError, match="Load one of the matching kind"):
         load("opt").scorer(question)
+
+
+def test_a_scorer_leaves_the_matching_head_alone(load, monkeypatch):
+    eyes = load("matching")
+    monkeypatch.setattr(eyes.model, "match", lambda *_, **__: pytest.fail("the matching head ran"))
+    assert len(eyes.scorer("a cat")([picture(seed) for seed in range(11)])) == 11
 
 
 @pytest.mark.parametrize("kind", ["instructblip-t5", "video-llava"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -16,7 +17,6 @@ import onlooker
 from onlooker.errors import CheckpointError
 from onlooker.native import products
 from onlooker.quant.linears import Int4Linear, Int8Linear, QuantizedLinear
-from onlooker.quant.report import weight_report
 from onlooker.quant.rounding import dequantize_int4, dequantize_int8, quantize_int4, quantize_int8
 from onlooker.quant.weights import WeightQuantization
 from tests.tiny import blip2_config, pixels, prompt, randomize
@@ -312,10 +312,12 @@ def test_checkpoints_of_other_quantisers_are_still_refused(checkpoint: Path, tmp
 
 def test_the_report_names_dtype_bytes_and_kernel_of_every_linear(checkpoint: Path) -> None:
     model = load(checkpoint, quantization={"language": "int4", "vision": "int8"})
-    report = {each.path: each for each in weight_report(model)}
+    report = {each.path: each for each in onlooker.weight_report(model)}
     for path, kind in kinds(model).items():
         module = model.get_submodule(path)
         assert report[path].dtype == kind and report[path].shape == (module.out_features, module.in_features)
         assert report[path].bytes == sum(tensor.nbytes for tensor in module.state_dict().values())
         assert report[path].kernel in ("native", "torch packed")
+    eyes = SimpleNamespace(model=model)  # what an `Onlooker` has
+    assert onlooker.weight_report(eyes) == list(report.values())
     assert report["language_projection"].dtype == "float32" and report["language_projection"].kernel == "torch"

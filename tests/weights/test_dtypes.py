@@ -57,6 +57,19 @@ def test_float16_keeps_named_parameters_in_float32_and_bfloat16_casts_all(folder
     assert Net.from_pretrained(folder, dtype="bf16").scale.dtype == torch.bfloat16
 
 
+def test_float16_on_a_cpu_is_advised_against_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("onlooker.pretrained.load._SLOW_FROM", 10)
+    monkeypatch.setattr("onlooker.pretrained.load._said", set())
+    better = "bf16" if default_dtype(torch.device("cpu")) == torch.bfloat16 else "fp32"
+    with pytest.warns(UserWarning, match=f'slower than dtype="{better}" on this CPU: load with that') as said:
+        Net.from_pretrained(folder, dtype="fp16")
+    assert len(said) == 1 and "\n" not in str(said[0].message)
+    Net.from_pretrained(folder, dtype="fp16")  # warnings are errors here
+    for dtype in ("bf16", "fp32", "default"):
+        monkeypatch.setattr("onlooker.pretrained.load._said", set())
+        Net.from_pretrained(folder, dtype=dtype)
+
+
 def test_a_mapping_gives_each_part_its_dtype(folder: Path) -> None:
     model = Net.from_pretrained(folder, dtype={"": "bf16", "layers": torch.float64, "layers.1": "fp16"})
     assert model.embed.weight.dtype == torch.bfloat16

@@ -32,6 +32,19 @@ def match_texts(
     return [Match(text, *pair, share) for text, pair, share in zip(texts, pairs, shares)]
 
 
+@torch.no_grad()
+def similarities(
+    model: Any, writer: PromptWriter, images: Sequence[Encoded], text: str, *, batch_size: int
+) -> list[float]:
+    """The similarity of each image with one text: `Match.similarity`, without the matching head."""
+    found: list[float] = []
+    for first in range(0, len(images), batch_size):
+        features = torch.stack([image.features for image in images[first : first + batch_size]])  # [N, 1+P, D]
+        ids, mask = _right_padded([writer.text_ids(text)], features.device)
+        found += model.contrast(features, ids, mask, return_dict=True).logits_per_image[:, 0].float().tolist()
+    return found
+
+
 def _scores(model: Any, writer: PromptWriter, image: Encoded, texts: Sequence[str]) -> list[tuple[float, float]]:
     """Matching probability and similarity of each text."""
     features = image.features[None]  # [1, 1+P, D]

@@ -12,7 +12,7 @@ from onlooker.pipeline.asking import Asker, OnWindow, pairs
 from onlooker.pipeline.chat import Chat
 from onlooker.pipeline.encoded import Encoded, Row, is_many
 from onlooker.pipeline.loading import check_kind, describe, is_matching, read_model, read_processor
-from onlooker.pipeline.matching import match_texts
+from onlooker.pipeline.matching import match_texts, similarities
 from onlooker.pipeline.media import ClipOptions, Medium
 from onlooker.pipeline.prompts import Prompt, PromptWriter
 from onlooker.pipeline.ranking import rank_candidates
@@ -266,7 +266,12 @@ class Onlooker(Asker):
             CheckpointError: a checkpoint without matching heads.
         """
         self._check_kind(wants_matching=True)
-        return lambda pictures: [found.similarity for found in self.match(list(pictures), text)]
+
+        def score(pictures: Sequence[Any]) -> list[float]:
+            seen = self._see(list(pictures), ClipOptions())
+            return similarities(self.model, self._writer, seen, text, batch_size=self.batch_size)
+
+        return score
 
     # -- media ----------------------------------------------------------------------------------------------------
 

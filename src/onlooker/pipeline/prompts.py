@@ -19,6 +19,8 @@ from onlooker.pipeline.media import IMAGE, ClipOptions, Medium, kind_of, open_me
 from onlooker.pipeline.records import UsedFrames
 from onlooker.pipeline.times import clock
 
+_PUNCTUATION = ".,;:!?\"'()"
+
 
 @dataclass(frozen=True)
 class Prompt:
@@ -186,11 +188,28 @@ class PromptWriter:
                 f"a prompt has several pictures or clips; that works, but {self.family.name} was trained on one for "
                 f"each prompt",
             )
-        return self.family.ids(text, [(seen.kind, seen.num_tokens) for seen in media])
+        ids = self.family.ids(text, [(seen.kind, seen.num_tokens) for seen in media])
+        self._warn_of_unknown_words(text, ids)
+        return ids
 
     def text_ids(self, text: str) -> list[int]:
         """The text with its special tokens, without placeholders."""
-        return self.family.text_ids(text)
+        ids = self.family.text_ids(text)
+        self._warn_of_unknown_words(text, ids)
+        return ids
+
+    def _warn_of_unknown_words(self, text: str, ids: Sequence[int]) -> None:
+        """Say once which words the vocabulary lacks. Most tokenizers spell every word, and have none for others."""
+        unknown = self.tokenizer.unk_token_id
+        ends = (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id)  # OPT has one token for all three
+        if unknown is None or unknown in ends or unknown not in ids or "words" in self._has_warned:
+            return
+        words = dict.fromkeys(word.strip(_PUNCTUATION) for word in text.split())
+        missing = [word for word in words if word and unknown in self._bare_ids(word)]
+        if missing:
+            self._warn_once(
+                "words", f"the model does not know {', '.join(missing)}: it reads {self.token_name(unknown)}"
+            )
 
     def token_name(self, token_id: int) -> str:
         return str(self.tokenizer.convert_ids_to_tokens(token_id))

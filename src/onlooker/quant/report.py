@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -23,8 +24,13 @@ class LinearWeights:
     kernel: str  # "native", "torch packed" or "torch"
 
 
-def weight_report(model: nn.Module) -> list[LinearWeights]:
-    """Every linear of a model, in the order of its modules."""
+def weight_report(model: Any) -> list[LinearWeights]:
+    """Every linear of a model, in the order of its modules.
+
+    Args:
+        model: a model, or an `Onlooker` for the one in it.
+    """
+    model = model if isinstance(model, nn.Module) else model.model
     return [
         LinearWeights(path, (module.out_features, module.in_features), _dtype(module), _bytes(module), _kernel(module))
         for path, module in model.named_modules()
