@@ -41,7 +41,20 @@ def terse(text: str, rng: random.Random) -> str:
 
 
 class Terse(WorldRows):
-    """`WorldRows` of questions, some of them terse."""
+    """`WorldRows` of questions, some of them terse.
+
+    Args:
+        often: kinds that every other row keeps to.
+    """
+
+    def __init__(self, *arguments: Any, often: Sequence[str] | None = None, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.often = often
+
+    def questions(self, scene: Scene) -> list[Question]:
+        rng = random.Random(f"{scene.id} {self.phrasings} questions")
+        kinds = self.often if self.often and scene.seed % 2 else self.kinds
+        return dialogue(scene, rng, self.turns, phrasings=self.phrasings, kinds=kinds)
 
     def words(self, scene: Scene) -> tuple[Turn, ...]:
         rng = random.Random(f"{scene.id} terse")
@@ -66,20 +79,7 @@ class Conversations(Terse):
 
 
 class Unseen(Conversations):
-    """The same without pictures: a row is a scene and what is said about it.
-
-    Args:
-        often: kinds that every other row keeps to.
-    """
-
-    def __init__(self, *arguments: Any, often: Sequence[str] | None = None, **options: Any) -> None:
-        super().__init__(*arguments, **options)
-        self.often = often
-
-    def questions(self, scene: Scene) -> list[Question]:
-        rng = random.Random(f"{scene.id} {self.phrasings} questions")
-        kinds = self.often if scene.seed % 2 else self.kinds
-        return dialogue(scene, rng, self.turns, phrasings=self.phrasings, kinds=kinds)
+    """The same without pictures: a row is a scene and what is said about it."""
 
     def __getitem__(self, index: Any) -> Any:
         scene = self.scene(index)
