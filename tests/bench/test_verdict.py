@@ -15,7 +15,7 @@ def scores(*gaps: float):
     steps = torch.zeros(len(gaps), 10)
     for step, gap in zip(steps, gaps):
         step[1], step[2] = 8, 8 - gap
-    return lambda row: steps
+    return lambda row, count: steps[:count]
 
 
 def tokens(ours, theirs, dtype=BF16, *gaps):
@@ -56,8 +56,8 @@ def test_rounded_weights_tell_their_agreement():
         [[1, 2, 5, 6]],
         dtype=BF16,
         is_lossless=False,
-        our_scores=lambda row: far,
-        their_scores=lambda row: near,
+        our_scores=lambda row, count: far,
+        their_scores=lambda row, count: near,
     )
     assert verdict.agrees and verdict.agreement == 0.5 and verdict.error == pytest.approx(0.1, rel=1e-5)
     assert "2 of 4 tokens" in verdict.text

@@ -9,12 +9,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from onlooker.bench.settings import Settings
 from onlooker.bench.table import ROWS
 from onlooker.bench.timing import Spread, cpu_seconds, in_turns, ratio
-from onlooker.bench.verdict import Verdict, judge
+from onlooker.bench.verdict import Scores, Verdict, judge
 
 
 @dataclass(eq=False)
@@ -25,7 +24,7 @@ class Side:
         work: what is timed.
         before: timed as well and taken off, where `work` cannot be done without it.
         result: gives what is compared, where `work` does not.
-        scores: number of an answer -> scores [tokens, V] before each of its tokens.
+        scores: number of an answer, and of tokens -> scores before each of them.
         peak: bytes that a process of its own took at most; without it the growth of this one is measured.
         weights: bytes of the model.
         reads: bytes of weights that the timed work reads, once for each of its steps.
@@ -34,7 +33,7 @@ class Side:
     work: Callable[[], Any]
     before: Callable[[], Any] | None = None
     result: Callable[[], Any] | None = None
-    scores: Callable[[int], Tensor] | None = None
+    scores: Scores | None = None
     peak: Callable[[], int] | None = None
     weights: int | None = None
     reads: int | None = None

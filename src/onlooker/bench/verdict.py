@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+#: number of an answer, and of tokens -> scores [tokens, V] before each of its first tokens
+Scores = Callable[[int, int], Tensor]
 #: How far rounding may move features, relative to their norm.
 _FEATURES = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
 #: How close two scores are when rounding decides which is the higher, relative to the largest: in bfloat16 two steps.
@@ -38,15 +40,15 @@ def judge(
     *,
     dtype: torch.dtype,
     is_lossless: bool,
-    our_scores: Callable[[int], Tensor] | None = None,
-    their_scores: Callable[[int], Tensor] | None = None,
+    our_scores: Scores | None = None,
+    their_scores: Scores | None = None,
 ) -> Verdict:
     """Compare features, or ids of answers.
 
     Args:
         ours, theirs: tensors, or lists of ids, one for each answer.
         dtype: what both were computed in.
-        our_scores, their_scores: number of an answer -> scores [tokens, V] before each of its tokens.
+        our_scores, their_scores: see `Scores`.
 
     Of a lossless row ids must be equal. Where rounding alone decides between two words (their scores are within it, in
     the peer's own eyes), the two may take different ones, and what follows is not compared.
@@ -69,8 +71,8 @@ def _of_tokens(
     theirs: list[list[int]],
     tie: float,
     is_lossless: bool,
-    our_scores: Callable[[int], Tensor] | None,
-    their_scores: Callable[[int], Tensor] | None,
+    our_scores: Scores | None,
+    their_scores: Scores | None,
 ) -> Verdict:
     count = sum(map(len, theirs))
     if [len(each) for each in ours] != [len(each) for each in theirs]:
@@ -80,7 +82,7 @@ def _of_tokens(
     if not is_lossless:
         error = None
         if our_scores is not None and their_scores is not None:
-            error = _error(our_scores(0)[:1], their_scores(0)[:1])
+            error = _error(our_scores(0, 1), their_scores(0, 1))
         told = "" if error is None else f", scores within {100 * error:.2g} %"
         return Verdict(True, f"{same} of {count} tokens{told}", agreement, error)
     ties = 0
@@ -88,7 +90,9 @@ def _of_tokens(
         place = next((place for place, (one, other) in enumerate(zip(*pair)) if one != other), None)
         if place is None:
             continue
-        if their_scores is None or not _is_tie(their_scores(row)[place], ours[row][place], theirs[row][place], tie):
+        if their_scores is None or not _is_tie(
+            their_scores(row, place + 1)[place], ours[row][place], theirs[row][place], tie
+        ):
             return Verdict(False, f"OTHER TOKENS: answer {row + 1} from token {place + 1}", agreement)
         ties += 1
     told = f"equal to a tie in {ties} of {len(theirs)}, {same} of {count} tokens" if ties else f"equal, {count} tokens"

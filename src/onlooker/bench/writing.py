@@ -35,7 +35,7 @@ def answering(
     if decode_only:
         count += 1
     side = Side(partial(_write, model, batch, count, is_native, options), weights=num_bytes(model))
-    side.scores = partial(_scores, model, batch, count, is_native, options)
+    side.scores = partial(_scores, model, batch, is_native, options)
     if decode_only:
         side.before = partial(_write, model, batch, 1, is_native, options)
     return side
@@ -48,8 +48,8 @@ def _write(model: Any, batch: Mapping[str, Any], count: int, is_native: bool, op
     return ids[:, -count:].tolist()
 
 
-def _scores(model: Any, batch: Mapping[str, Any], count: int, is_native: bool, options: Any, row: int) -> Tensor:
-    """[count, V] before each new token of a row."""
+def _scores(model: Any, batch: Mapping[str, Any], is_native: bool, options: Any, row: int, count: int) -> Tensor:
+    """[count, V] before each of a row's first new tokens."""
     options = {**options, "output_logits": True, "return_dict_in_generate": True}
     with _kernels(is_native), torch.inference_mode():
         steps = model.generate(**batch, max_new_tokens=count, **options).logits

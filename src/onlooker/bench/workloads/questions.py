@@ -87,10 +87,10 @@ class _Many:
     def _write(self) -> list[list[int]]:
         return [side.work()[0] for side in self._sides]
 
-    def _scores(self, row: int) -> Tensor:
+    def _scores(self, row: int, count: int) -> Tensor:
         scores = self._sides[row].scores
         assert scores is not None
-        return scores(0)
+        return scores(0, count)
 
 
 def _batch(processor: VideoLlavaProcessor, clip: Any, question: str) -> dict[str, Any]:

@@ -80,9 +80,9 @@ class Requests:
             self._alone(row, count)[0, ids.shape[1] :].tolist() for row, (ids, count) in enumerate(zip(self.ids, new))
         ]
 
-    def scores(self, row: int) -> Tensor:
-        """Theirs, [tokens, V] of a request alone."""
-        found = self._alone(row, self.new[row], output_logits=True, return_dict_in_generate=True)
+    def scores(self, row: int, count: int) -> Tensor:
+        """Theirs, [count, V] of a request alone."""
+        found = self._alone(row, count, output_logits=True, return_dict_in_generate=True)
         return torch.cat(found.logits)
 
     def _alone(self, row: int, count: int, **options: Any) -> Any:
