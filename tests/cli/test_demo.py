@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from PIL import Image
 
 from examples import demo
@@ -11,6 +12,7 @@ from examples import demo
 ROWS = json.loads((demo.EXAMPLES / "shapes.json").read_text(encoding="utf-8"))
 
 
+@pytest.mark.filterwarnings("ignore:the model does not know")  # these vocabularies are others
 def test_the_demo_tells_every_answer_beside_the_truth_and_draws_what_was_seen(
     embedded, no_hub, tmp_path, monkeypatch, capsys
 ):

@@ -340,3 +340,18 @@ def test_a_cache_is_one_pipelines_own_unless_it_is_given(load):
     eyes.encode(picture(0))
     assert others[0].cache.stats().entries == 0 and others[1].cache.stats().entries == 1
     assert 2**28 <= others[0].cache.stats().memory_bytes <= 2 * 2**30
+
+
+@pytest.mark.parametrize("kind", [kind for kind in CONTINUED if kind != "old"])  # there nothing is embedded of a medium
+def test_of_a_prompt_that_goes_on_only_the_end_is_embedded(load, kind):
+    eyes = Onlooker(load(kind).model, load(kind).processor)
+    medium, counts = medium_of(eyes), []
+    count = lambda _, given: counts.append(given[0].numel())  # noqa: E731
+    hook = eyes.model.get_input_embeddings().register_forward_pre_hook(count)
+    try:
+        for _ in range(2):
+            eyes.ask(medium, QUESTIONS[1], max_new_tokens=1)
+    finally:
+        hook.remove()
+    first, second = counts
+    assert 0 < second <= first - eyes.encode(medium).num_tokens

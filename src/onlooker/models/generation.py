@@ -108,8 +108,8 @@ class Generation:
         if not self.config.get_text_config().is_encoder_decoder:
             ids = prompt.ids
             if ids is None:
-                ids = torch.zeros(len(prompt.embeds), 0, dtype=torch.long, device=prompt.embeds.device)
-            keywords = {"prompt_mask": prompt.ids_mask, "prompt_length": prompt.embeds.shape[1], **objects}
+                ids = torch.zeros(len(prompt.mask), 0, dtype=torch.long, device=prompt.mask.device)
+            keywords = {"prompt_mask": prompt.ids_mask, "prompt_length": prompt.mask.shape[1], **objects}
             return Task(self._language_model(), prompt, ids, config, {}, keywords)
         if decoder_ids is None:
             token = self._decoder_start_token_id(config)

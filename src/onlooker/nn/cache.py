@@ -337,6 +337,8 @@ def _roomy(x: Tensor, rows: int, columns: int) -> Tensor:
     """x [B, H, T, K] at the start of a buffer of so many rows and columns; x itself when there is nothing to add."""
     if (rows, columns) == (len(x), x.shape[2]):
         return x
-    buffer = x.new_zeros(rows, x.shape[1], columns, x.shape[3])
+    buffer = x.new_empty(rows, x.shape[1], columns, x.shape[3])
     buffer[: len(x), :, : x.shape[2]] = x
+    buffer[: len(x), :, x.shape[2] :] = 0  # only what is not written over: a long prefix is most of its buffer
+    buffer[len(x) :] = 0
     return buffer

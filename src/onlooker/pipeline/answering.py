@@ -10,7 +10,7 @@ from torch import Tensor
 
 from onlooker.pipeline.continuing import Continuation
 from onlooker.pipeline.encoded import Row
-from onlooker.pipeline.prefix import check_room, make_prefix
+from onlooker.pipeline.prefix import Prefix, check_room
 from onlooker.pipeline.prompts import PromptWriter
 from onlooker.pipeline.records import Answer, UsedFrames
 from onlooker.pipeline.reusing import Reuse
@@ -41,13 +41,13 @@ def write(
     """
     if options.get("num_return_sequences", 1) != 1:
         raise ValueError("one answer comes back for each prompt: ask again with another seed for more")
-    prefix = make_prefix(model, writer, rows)
+    prefix = Prefix(model, writer, rows)
     check_room(model, prefix, max_new_tokens)
     options |= {"max_new_tokens": max_new_tokens, "return_dict_in_generate": True, "output_logits": True}
     if stop:
         options |= {"stop_strings": list(stop), "tokenizer": writer.tokenizer}
     if seed is not None:
-        device = prefix.embeds.device
+        device = prefix.mask.device
         options["generator"] = [torch.Generator(device).manual_seed(seed) for _ in rows]
     ends = end_tokens(model, options)
     continuation = Continuation.of(model, writer, rows, prefix, reuse)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -11,10 +12,10 @@ from torch import Tensor
 
 from onlooker.language.choose import begin
 from onlooker.language.decoding import CausalDecoding
-from onlooker.models.generation import Prompt as ModelPrompt
-from onlooker.nn.masks import compact
 from onlooker.nn.prefix import KVPrefix
+from onlooker.nn.rotary import stretches_from
 from onlooker.pipeline.encoded import Row
+from onlooker.pipeline.prefix import Prefix
 from onlooker.pipeline.prompts import PromptWriter
 from onlooker.pipeline.reusing import Reuse
 from onlooker.reuse import Entry
@@ -25,10 +26,13 @@ def can_continue(model: Any, writer: PromptWriter) -> bool:
     """Whether prompts of this model can go on from a part of them.
 
     An encoder reads its prompt as a whole, an InstructBLIP's visual tokens depend on the question, keys of layers on
-    several devices lie apart, and language models of another library keep theirs to themselves.
+    several devices lie apart, dynamic rotary positions depend on the length of the whole, and language models of
+    another library keep theirs to themselves.
     """
     places = set((getattr(model, "hf_device_map", None) or {"": None}).values())
     if writer.is_encoder_decoder or writer.family.reads_instruction or len(places) > 1:
+        return False
+    if stretches_from(model.config.get_text_config()) < math.inf:
         return False
     return hasattr(model._language_model(), "begin")
 
@@ -57,15 +61,13 @@ class Continuation:
         prefix: the same prompts, ready for the model.
     """
 
-    def __init__(
-        self, model: Any, writer: PromptWriter, rows: Sequence[Row], prefix: ModelPrompt, reuse: Reuse
-    ) -> None:
+    def __init__(self, model: Any, writer: PromptWriter, rows: Sequence[Row], prefix: Prefix, reuse: Reuse) -> None:
         self._model = model
         self._prefix = prefix
         self._reuse = reuse
         self._name = reuse.model(model)
         self._rows = rows
-        assert prefix.ids is not None and prefix.ids_mask is not None  # as `make_prefix` writes it
+        assert prefix.ids is not None and prefix.ids_mask is not None  # as `Prefix` writes them
         ids = [each[mask.bool()].tolist() for each, mask in zip(prefix.ids, prefix.ids_mask)]
         self._items = [items_of(writer, *each) for each in zip(rows, ids)]
         self._decoding: CausalDecoding | None = None
@@ -73,7 +75,7 @@ class Continuation:
 
     @classmethod
     def of(
-        cls, model: Any, writer: PromptWriter, rows: Sequence[Row], prefix: ModelPrompt, reuse: Reuse | None
+        cls, model: Any, writer: PromptWriter, rows: Sequence[Row], prefix: Prefix, reuse: Reuse | None
     ) -> Continuation | None:
         """Let prompts go on from what is known, where anything is kept and the model can."""
         if reuse is None or not reuse.cache.is_on or not can_continue(model, writer):
@@ -82,13 +84,11 @@ class Continuation:
 
     def begin(self, max_new_tokens: int) -> CausalDecoding:
         """Run of every prompt what was not run before; the rows are in their order."""
-        embeds, lengths = compact(self._prefix.embeds, self._prefix.mask)
         order: list[int] = []
         whole: CausalDecoding | None = None
-        for known, rows in self._groups(embeds):
-            index = torch.tensor(rows, device=embeds.device)
+        for known, rows in self._groups():
             start = 0 if known is None else known.length
-            rest, mask = _rest(embeds[:, start:], lengths - start, index)
+            rest, mask = _side_by_side([self._prefix.end(row, start) for row in rows])
             part = self._begin(rest, mask, max_new_tokens, prefix=known)
             if known is None:
                 self._keep_new(part, rows)
@@ -99,7 +99,8 @@ class Continuation:
             order += rows
         assert whole is not None  # there are rows
         if order != sorted(order):
-            whole.select(torch.tensor([order.index(row) for row in range(len(order))], device=embeds.device))
+            places = [order.index(row) for row in range(len(order))]
+            whole.select(torch.tensor(places, device=self._prefix.mask.device))
         self._decoding = whole
         return whole
 
@@ -125,12 +126,12 @@ class Continuation:
 
     # -- what is known ---------------------------------------------------------------------------------------------
 
-    def _groups(self, embeds: Tensor) -> list[tuple[KVPrefix | None, list[int]]]:
+    def _groups(self) -> list[tuple[KVPrefix | None, list[int]]]:
         """Rows that go on from one beginning, with it; those that have none go together."""
         groups: dict[int, tuple[KVPrefix | None, int, list[int]]] = {}
         unknown = []
         for row, items in enumerate(self._items):
-            found = self._reuse.prefixes.find(self._name, items, embeds.device)
+            found = self._reuse.prefixes.find(self._name, items, self._prefix.mask.device)
             if found is None:
                 unknown.append(row)
                 continue
@@ -141,9 +142,9 @@ class Continuation:
         for _, length, rows in groups.values():
             self._reuse.cache.count_tokens(length * len(rows))
         known = [(kept and kept.cut(length), rows) for kept, length, rows in groups.values()]
-        return [*known, *self._begun_alike(embeds, unknown)]
+        return [*known, *self._begun_alike(unknown)]
 
-    def _begun_alike(self, embeds: Tensor, rows: list[int]) -> list[tuple[KVPrefix | None, list[int]]]:
+    def _begun_alike(self, rows: list[int]) -> list[tuple[KVPrefix | None, list[int]]]:
         """Rows that nothing is known of: what several begin with, up to the last of their media, is run once."""
         alike: dict[tuple[int | Sight, ...], list[int]] = {}
         for row in rows:
@@ -154,7 +155,7 @@ class Continuation:
             if not base or len(same) == 1:
                 alone += same
                 continue
-            begun = self._begin(embeds[same[:1], : positions(base)], None, 0).snapshot()
+            begun = self._begin(self._prefix.end(same[0], 0)[None, : positions(base)], None, 0).snapshot()
             self._keep(begun, base, to_folder=True)
             self._reuse.cache.count_tokens(begun.length * (len(same) - 1))
             groups.append((begun, same))
@@ -189,11 +190,11 @@ class Continuation:
         return begin(self._model._language_model(), embeds, mask, room, prefix=prefix)  # type: ignore[return-value]
 
 
-def _rest(embeds: Tensor, lengths: Tensor, rows: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Some of right-padded rows [B, T, D], and their mask [B, T]; None when they are of one length."""
-    lengths = lengths[rows]
-    shortest, longest = (int(length) for length in (lengths.min(), lengths.max()))
-    rest = embeds[:, :longest][rows]
-    if shortest == longest:
-        return rest, None
-    return rest, (torch.arange(longest, device=lengths.device) < lengths[:, None]).long()
+def _side_by_side(rows: Sequence[Tensor]) -> tuple[Tensor, Tensor | None]:
+    """Rows [T_i, D] padded on the right [B, T, D], and their mask [B, T]; None when they are of one length."""
+    lengths = [len(row) for row in rows]
+    if len(set(lengths)) == 1:
+        return torch.stack(list(rows)), None
+    padded = torch.nn.utils.rnn.pad_sequence(list(rows), batch_first=True)
+    ends = torch.tensor(lengths, device=padded.device)[:, None]
+    return padded, (torch.arange(padded.shape[1], device=padded.device) < ends).long()

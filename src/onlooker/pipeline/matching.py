@@ -40,7 +40,7 @@ def similarities(
     found: list[float] = []
     for first in range(0, len(images), batch_size):
         features = torch.stack([image.features for image in images[first : first + batch_size]])  # [N, 1+P, D]
-        ids, mask = _right_padded([writer.text_ids(text)], features.device)
+        ids, mask = _right_padded(_written(writer, [text]), features.device)
         found += model.contrast(features, ids, mask, return_dict=True).logits_per_image[:, 0].float().tolist()
     return found
 
@@ -48,10 +48,17 @@ def similarities(
 def _scores(model: Any, writer: PromptWriter, image: Encoded, texts: Sequence[str]) -> list[tuple[float, float]]:
     """Matching probability and similarity of each text."""
     features = image.features[None]  # [1, 1+P, D]
-    ids, mask = _right_padded([writer.text_ids(text) for text in texts], features.device)
+    ids, mask = _right_padded(_written(writer, texts), features.device)
     matched = model.match(features.expand(len(texts), -1, -1), ids, mask, return_dict=True).logits_per_image  # [B, 2]
     compared = model.contrast(features, ids, mask, return_dict=True).logits_per_image  # [1, B]
     return list(zip(matched.float().softmax(-1)[:, 1].tolist(), compared[0].float().tolist()))
+
+
+def _written(writer: PromptWriter, texts: Sequence[str]) -> list[list[int]]:
+    rows = [writer.text_ids(text) for text in texts]
+    for text, ids in zip(texts, rows):
+        writer.check_words(text, ids)
+    return rows
 
 
 def _right_padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -17,27 +17,66 @@ from onlooker.pipeline.encoded import Row
 from onlooker.pipeline.prompts import PromptWriter
 
 
-def make_prefix(model: Any, writer: PromptWriter, rows: Sequence[Row]) -> ModelPrompt:
-    """Write every prompt, padded on the left, with the visual tokens of its media in place.
+class Prefix(ModelPrompt):
+    """Prompts, padded on the left, with the visual tokens of their media in place.
 
-    Raises:
-        ValueError: media and their places differ in number, or a prompt is longer than the language model can read.
+    Embeddings are written when they are asked for: of a prompt that goes on from a known beginning only the end is.
     """
-    device = model.get_input_embeddings().weight.device
-    ids, mask = left_padded([writer.ids(row.text, row.media) for row in rows], device)
-    embeds = model.get_input_embeddings()(ids)
-    media = [seen for row in rows for seen in row.media]
-    features = [each.to(device) for each in writer.family.visual_tokens(model, rows)]
-    whole_mask = mask
-    tokens = writer.family.placeholders
-    for token in dict.fromkeys(tokens[seen.kind] for seen in media):
-        chosen = [each for seen, each in zip(media, features) if tokens[seen.kind] == token]
-        counts = [len(each) for each in chosen]
-        if token is None:  # an old file: no token keeps a place, the features go in front
-            embeds, whole_mask = prepend(embeds, mask, torch.cat(chosen), counts)
-        else:
-            embeds = scatter_in_order(embeds, ids == token, torch.cat(chosen), counts, writer.token_name(token))
-    return ModelPrompt(embeds, whole_mask, ids, mask)
+
+    def __init__(self, model: Any, writer: PromptWriter, rows: Sequence[Row]) -> None:
+        self._embed = model.get_input_embeddings()
+        self._writer, self._rows = writer, rows
+        self._device = self._embed.weight.device
+        self._written = [writer.ids(row.text, row.media) for row in rows]
+        self._features = [each.to(self._device) for each in writer.family.visual_tokens(model, rows)]
+        self.ids, self.ids_mask = left_padded(self._written, self._device)
+        self.decoder_ids, self.begin = None, None
+        media = [seen for row in rows for seen in row.media]
+        self._places = [writer.family.placeholders[seen.kind] for seen in media]
+        self._whole: Tensor | None = None
+        self.mask = self.ids_mask
+        if None in self._places:  # an old file: no token keeps a place, the features go in front
+            self._whole, self.mask = self._write()
+
+    @property
+    def embeds(self) -> Tensor:  # type: ignore[override]
+        """[B, T, D].
+
+        Raises:
+            ValueError: media and their places differ in number.
+        """
+        if self._whole is None:
+            self._whole, _ = self._write()
+        return self._whole
+
+    def end(self, row: int, start: int) -> Tensor:
+        """What stands from a position on in a row [T - start, D]; the position is none inside a medium."""
+        if self._whole is not None or start == 0:
+            length = int(self.mask[row].sum())
+            return self.embeds[row, self.mask.shape[1] - length + start :]
+        known, ids = self._written[row][:start], torch.tensor(self._written[row][start:], device=self._device)
+        embeds = self._embed(ids)
+        before = sum(len(each.media) for each in self._rows[:row])
+        own = slice(before, before + len(self._rows[row].media))
+        for token in dict.fromkeys(self._places[own]):
+            assert token is not None  # else all of it was written at once
+            features = [each for each, place in zip(self._features[own], self._places[own]) if place == token]
+            unseen = torch.cat(features)[known.count(token) :]
+            embeds = embeds.masked_scatter(torch.eq(ids, token)[:, None], unseen.to(embeds.dtype))
+        return embeds
+
+    def _write(self) -> tuple[Tensor, Tensor]:
+        assert self.ids is not None and self.ids_mask is not None
+        embeds, mask = self._embed(self.ids), self.ids_mask
+        for token in dict.fromkeys(self._places):
+            chosen = [each for place, each in zip(self._places, self._features) if place == token]
+            counts = [len(each) for each in chosen]
+            if token is None:
+                embeds, mask = prepend(embeds, mask, torch.cat(chosen), counts)
+            else:
+                name = self._writer.token_name(token)
+                embeds = scatter_in_order(embeds, self.ids == token, torch.cat(chosen), counts, name)
+        return embeds, mask
 
 
 def check_room(model: Any, prefix: ModelPrompt, max_new_tokens: int) -> None:

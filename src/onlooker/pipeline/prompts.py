@@ -189,16 +189,15 @@ class PromptWriter:
                 f"each prompt",
             )
         ids = self.family.ids(text, [(seen.kind, seen.num_tokens) for seen in media])
-        self._warn_of_unknown_words(text, ids)
+        if media:  # else it is what we ask the language model ourselves, to merge answers
+            self.check_words(text, ids)
         return ids
 
     def text_ids(self, text: str) -> list[int]:
         """The text with its special tokens, without placeholders."""
-        ids = self.family.text_ids(text)
-        self._warn_of_unknown_words(text, ids)
-        return ids
+        return self.family.text_ids(text)
 
-    def _warn_of_unknown_words(self, text: str, ids: Sequence[int]) -> None:
+    def check_words(self, text: str, ids: Sequence[int]) -> None:
         """Say once which words the vocabulary lacks. Most tokenizers spell every word, and have none for others."""
         unknown = self.tokenizer.unk_token_id
         ends = (self.tokenizer.bos_token_id, self.tokenizer.eos_token_id)  # OPT has one token for all three

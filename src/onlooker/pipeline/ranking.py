@@ -12,7 +12,7 @@ from onlooker.language.continuations import score_continuations
 from onlooker.pipeline.answering import end_tokens
 from onlooker.pipeline.continuing import Continuation
 from onlooker.pipeline.encoded import Row
-from onlooker.pipeline.prefix import make_prefix, start
+from onlooker.pipeline.prefix import Prefix, start
 from onlooker.pipeline.prompts import PromptWriter
 from onlooker.pipeline.records import Ranked, softmax
 from onlooker.pipeline.reusing import Reuse
@@ -40,7 +40,7 @@ def rank_candidates(
     if empty:
         raise ValueError(f"candidate {empty[0]!r} has no tokens: there is nothing to score")
     rows = [ids if end is None else [*ids, end] for ids in rows]
-    prefix = make_prefix(model, writer, [row])
+    prefix = Prefix(model, writer, [row])
     Continuation.of(model, writer, [row], prefix, reuse)
     scores = score_continuations(partial(start, model, prefix), rows)
     shares = softmax(scores)
