@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from onlooker.language.t5 import T5LanguageModel
+from onlooker.nn.cache import KVCache
 from onlooker.nn.prefix import KVPrefix, SourcePrefix
 from tests.compare import assert_close
 from tests.language.test_language_models import begin, llama_pair, opt_pair, t5_pair, words
@@ -178,3 +179,38 @@ def test_a_joined_t5_row_sees_its_own_source_only():
     assert_close(short.step(token.expand(2))[:1], begin(model, words(1, 2), None, 4).step(token))
     with pytest.raises(ValueError, match="before rows are selected or joined"):
         short.snapshot()
+
+
+def test_dynamic_positions_of_a_row_do_not_depend_on_the_others():
+    """Beyond the trained length the angles depend on how long a row is: on its own length, alone as in a batch."""
+    scaling = {"rope_type": "dynamic", "factor": 4.0}
+    model = llama_pair(3, max_position_embeddings=16, rope_scaling=scaling)[0]
+    rows = [words(1, length) for length in (40, 9, 23)]
+    ids, mask = torch.zeros(3, 40, dtype=torch.long), torch.zeros(3, 40, dtype=torch.long)
+    for number, row in enumerate(rows):
+        ids[number, 40 - row.shape[1] :], mask[number, 40 - row.shape[1] :] = row[0], 1
+    together, alone = begin(model, ids, mask, 8), [begin(model, row, None, 8) for row in rows]
+    joined = begin(model, rows[1], None, 8)
+    joined.join(begin(model, rows[0], None, 8))
+    for token in (3, 4, 5, 6):
+        wanted = torch.cat([each.logits for each in alone])
+        assert_close(together.logits, wanted)
+        assert_close(joined.logits, wanted[[1, 0]])
+        for each in (together, joined, *alone):
+            each.step(torch.full((len(each.logits),), token))
+    whole = embed(model, rows[0])
+    assert_close(model.begin(whole, None, 0, chunk=7).logits, model.begin(whole, None, 0).logits)  # not in parts
+    start = begin(model, rows[0][:, :10], None, 0).snapshot()
+    with pytest.raises(ValueError, match="run the prompt as a whole"):
+        model.begin(whole[:, 10:], None, 0, prefix=start)
+
+
+def test_a_cache_that_begins_with_a_prefix_is_empty_behind_it():
+    """What is not in use is zero, whatever memory held before: hidden columns weigh nothing, but they are read."""
+    prefix = KVPrefix((torch.ones(1, 2, 5, 3),), (torch.ones(1, 2, 5, 3),))
+    for _ in range(20):
+        torch.full((2, 2, 9, 3), torch.nan)  # let go at once: memory that the next buffer may get
+        cache = KVCache.from_prefix(prefix, 2, 9)
+        for buffer in (cache.keys[0], cache.values[0]):
+            assert buffer.shape == (2, 2, 9, 3)
+            assert (buffer[:, :, :5] == 1).all() and (buffer[:, :, 5:] == 0).all()

@@ -10,6 +10,7 @@ from torch import Tensor
 from onlooker.engine.request import Request
 from onlooker.language.choose import begin
 from onlooker.nn.masks import compact
+from onlooker.nn.rotary import stretches_from
 
 WASTE = 1.25  # positions run, pads and all, over positions that are there
 
@@ -79,7 +80,10 @@ class LongPrompt:
     @staticmethod
     def fits(request: Request, part: int) -> bool:
         """Whether a prompt is long and can be run so: an encoder reads its prompt as a whole."""
-        return request.positions > part and not request.task.decoder and request.task.prompt.begin is None
+        task = request.task
+        if task.decoder or task.prompt.begin is not None:
+            return False
+        return part < request.positions <= stretches_from(task.model.config)
 
     @property
     def nbytes(self) -> int:

@@ -16,6 +16,7 @@ from onlooker.nn.cache import KVCache
 from onlooker.nn.masks import additive, causal_mask, compact, extent, positions
 from onlooker.nn.plain import plain
 from onlooker.nn.prefix import KVPrefix
+from onlooker.nn.rotary import stretches_from
 
 PROMPT_AT_ONCE = 8192  # positions of all rows together that one forward pass of a prompt takes
 
@@ -52,7 +53,8 @@ class CausalDecoding:
         chunk: positions of a row that one forward pass takes; by default so many that PROMPT_AT_ONCE is kept.
 
     Raises:
-        ValueError: nothing follows the prefix.
+        ValueError: nothing follows the prefix; or prefix and prompt are longer than a model was trained on whose
+            rotary positions then depend on the length of the whole, so that nothing could be run before the rest.
     """
 
     def __init__(
@@ -79,8 +81,17 @@ class CausalDecoding:
             self.cache = KVCache.from_prefix(prefix.to(inputs_embeds.device), rows, capacity)
         ends = self.lengths + known
         reach = extent(ends)  # asked for now: later it would wait for the prompt
+        self._last = None
+        if reach[1] > stretches_from(model.config.get_text_config()):
+            if prefix is not None:
+                raise ValueError(
+                    f"{reach[1]} positions are more than this model was trained on, and its dynamic rope_scaling turns "
+                    f"all of them by their number: run the prompt as a whole, without a prefix"
+                )
+            chunk, self._last = length, self.lengths.to(inputs_embeds.device)[:, None] - 1
         parts = inputs_embeds.split(chunk or max(PROMPT_AT_ONCE // rows, 256), dim=1)
         hidden = [self._forward(part, advance=True) for part in parts]
+        self._last = None
         self.steps = replay.steps_of(origin)  # while a GPU runs the prompt
         self.captured: replay.Captured | None = None
         self.keeps_size = False
@@ -95,6 +106,8 @@ class CausalDecoding:
         position_ids = torch.arange(cache.length, cache.length + count, device=embeds.device)[None]
         if cache.row_lengths is not None:
             position_ids = cache.row_lengths[:, None] + (position_ids - cache.length)
+        if self._last is not None:  # what stands behind a row's end is not of its length
+            position_ids = torch.minimum(position_ids, self._last)
         is_first = not cache.length
         mask = None if is_first else cache.step_mask(embeds.dtype, embeds.device, count)
         states = self._model.decode(embeds, position_ids, mask, is_first and count > 1, cache)

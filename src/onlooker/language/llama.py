@@ -34,7 +34,7 @@ class LlamaAttention(nn.Module):
     def forward(
         self,
         x: Tensor,
-        rotary: tuple[Tensor, Tensor],
+        rotary: tuple[Tensor, Tensor | None],
         mask: Tensor | None,
         is_causal: bool,
         cache: KVCache | None,
@@ -84,7 +84,7 @@ class LlamaLayer(nn.Module):
     def forward(
         self,
         x: Tensor,
-        rotary: tuple[Tensor, Tensor],
+        rotary: tuple[Tensor, Tensor | None],
         mask: Tensor | None,
         is_causal: bool,
         cache: KVCache | None,
@@ -119,7 +119,7 @@ class LlamaDecoder(LayerStack):
     ) -> StackOutput:
         """Run embedded tokens [B, T, D] (see `CausalLM.decode`)."""
         x, states, attentions = inputs_embeds, [], []
-        rotary = self.rotary(position_ids.to(x.device), x.dtype)
+        rotary = self.rotary.turn(position_ids.to(x.device), x.dtype)
         for layer in self.layers:
             if keep_states:
                 states.append(x)

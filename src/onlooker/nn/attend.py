@@ -57,6 +57,8 @@ def attend(
 
 def split_heads(x: Tensor, num_heads: int) -> Tensor:
     """[B, T, H * K] -> [B, H, T, K]."""
+    if x.shape[1] == 1:
+        return x.view(len(x), num_heads, 1, -1)
     return x.view(*x.shape[:2], num_heads, -1).transpose(1, 2)
 
 

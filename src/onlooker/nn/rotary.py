@@ -15,6 +15,13 @@ from torch import Tensor
 ROPE_TYPES = ("default", "linear", "dynamic", "llama3", "yarn")
 
 
+def stretches_from(config: Any) -> float:
+    """The length beyond which the angles of all positions depend on how long a row is; infinite for most models."""
+    scaling = getattr(config, "rope_scaling", None) or {}
+    is_dynamic = scaling.get("rope_type", scaling.get("type")) == "dynamic"
+    return float(config.max_position_embeddings) if is_dynamic else math.inf
+
+
 class Rotary:
     """Angles of every position, computed in float32 when they are needed: there is nothing to store in a checkpoint.
 
@@ -54,10 +61,23 @@ class Rotary:
             cos, sin = cos * self.attention_factor, sin * self.attention_factor
         return cos.to(dtype), sin.to(dtype)
 
+    def turn(self, position_ids: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
+        """What `rotate` takes for these positions [B, T].
+
+        One position for all rows on a CPU, where starting operations is what takes time, gives the matrix [K, K] that
+        turns by it, and no sine: one product for four operations in every layer.
+        """
+        cos, sin = self(position_ids, dtype)
+        if position_ids.numel() > 1 or cos.device.type != "cpu" or dtype != torch.float32 or torch.is_grad_enabled():
+            return cos, sin
+        cos, sin = cos.view(-1), sin.view(-1)
+        return cos.diag() + sin.diag().roll(self.head_dim // 2, 0), None
+
     def _frequencies(self, position_ids: Tensor) -> Tensor:
         exponent = torch.arange(0, self.head_dim, 2, device=position_ids.device).float() / self.head_dim
         if self.type == "dynamic":
-            return self._base(position_ids.max() + 1) ** -exponent
+            longest = position_ids.amax(1) + 1  # of each row by itself, so that it does not depend on the others
+            return self._base(longest)[:, None, None, None] ** -exponent  # [B, 1, 1, K / 2]
         frequencies = self.theta**-exponent
         if self.type == "linear":
             return frequencies / self.factor
@@ -110,6 +130,8 @@ def _mscale(factor: float, weight: float) -> float:
     return 1.0 if factor <= 1 else 0.1 * weight * math.log(factor) + 1.0
 
 
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+def rotate(x: Tensor, cos: Tensor, sin: Tensor | None) -> Tensor:
     """Turn queries or keys [B, H, T, K]: the first half of K pairs with the second. `sin` is signed (see `Rotary`)."""
+    if sin is None:
+        return (x.reshape(-1, x.shape[-1]) @ cos).view(x.shape)
     return (x * cos).add_(x.roll(x.shape[-1] // 2, -1) * sin)
