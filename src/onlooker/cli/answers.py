@@ -30,6 +30,7 @@ class Writing:
     telling: opt.Telling
     source: opt.Source
     batch_size: opt.BatchSize = 8
+    cache_folder: opt.CacheFolder = None
     frames: Sought
     contact_sheet: Sheet = None
     words: opt.BeamWords
@@ -100,7 +101,14 @@ def _write(inputs: list[Input], asking: Asking, given: Writing, built_in: str) -
     clip, text = given.frames.keywords(), given.frames.text(asking.question)
     given.words.keywords()  # wrong options are told before a model is looked for
     check_inputs(inputs)
-    checkpoint = Checkpoint(given.source, telling, built_in, batch_size=given.batch_size, is_shown=given.show_prompt)
+    checkpoint = Checkpoint(
+        given.source,
+        telling,
+        built_in,
+        batch_size=given.batch_size,
+        is_shown=given.show_prompt,
+        cache_folder=given.cache_folder,
+    )
     clip |= seek(text, given.frames, given.source, telling)
     from onlooker.pipeline.sheet import ContactSheet
 
@@ -108,6 +116,7 @@ def _write(inputs: list[Input], asking: Asking, given: Writing, built_in: str) -
     code = run.show_prompts() if given.show_prompt else run.answer_windows() if asking.windows else run.answer()
     if path is not None:
         run.save_sheet(path)
+    checkpoint.say_reuse()
     return code
 
 
@@ -172,7 +181,7 @@ class _Run:
             return self.asking.ask(eyes, given.source, on_window=told, **options)
 
         eyes = self.checkpoint.eyes
-        return self._go(read, lambda _, answers: answers, self._tell, size=1)
+        return self._go(read, lambda _, answers: answers, self._tell, size=1, reads_ahead=False)
 
     def save_sheet(self, path: Path) -> None:
         """Write the contact sheet, and say where."""
@@ -183,9 +192,10 @@ class _Run:
         self.sheet.save(path)
         note(f"frames drawn in {path}", quiet)
 
-    def _go(self, read: Any, work: Any, show: Any, size: int | None = None) -> int:
+    def _go(self, read: Any, work: Any, show: Any, size: int | None = None, reads_ahead: bool = True) -> int:
         size = 1 if self.given.stream else size or self.given.batch_size
-        return answer_files(self.inputs, self.given.telling, size, read, work, show, lambda: self.checkpoint.eyes)
+        rest = (lambda: self.checkpoint.eyes, reads_ahead)
+        return answer_files(self.inputs, self.given.telling, size, read, work, show, *rest)
 
     def _tell(self, given: Input, answer: Answer, is_told: bool = False) -> None:
         telling, limit = self.given.telling, self.given.words.max_new_tokens

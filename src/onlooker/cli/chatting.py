@@ -35,6 +35,7 @@ def chat(
         str | None, typer.Option("--system", metavar="TEXT", help="A sentence in front of everything.")
     ] = None,
     source: opt.Source,
+    cache_folder: opt.CacheFolder = None,
     frames: Clips,
     words: opt.LongWords,
     telling: opt.Telling,
@@ -46,13 +47,15 @@ def chat(
     if "-" in (files or []):
         raise typer.BadParameter("questions come from stdin, so a file cannot: give its path.")
     generation, clip = words.keywords(), frames.keywords()
-    eyes = Checkpoint(source, telling, ANSWERS).eyes
+    checkpoint = Checkpoint(source, telling, ANSWERS, cache_folder=cache_folder)
+    eyes = checkpoint.eyes
     talk = _Talk(eyes, eyes.chat(system=system, **clip), generation, telling)
     for name in files or []:
         talk.show(name)
     for text in _lines():
         if not talk.take(text):
             break
+    checkpoint.say_reuse()
     return FAILED if talk.has_failed else 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -94,6 +95,17 @@ class Source:
         str | None,
         typer.Option("--device", rich_help_panel=_MODEL, help="cpu, cuda, cuda:1 ...; cuda where there is one."),
     ] = None
+
+
+CacheFolder = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache-folder",
+        metavar="DIR",
+        rich_help_panel=_MODEL,
+        help="Keep what is made of media and prompts there: the next call about them goes on from it.",
+    ),
+]
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
     from onlooker.pipeline import Onlooker, PromptWriter
 
 
+Batch = list[tuple[Input, Any]]
+
+
 class Checkpoint:
     """The model of a command: its processor is at hand at once, its weights are read when something is asked of it.
 
@@ -29,6 +34,7 @@ class Checkpoint:
         built_in: what stands in when none was named.
         option: that names another.
         is_shown: only prompts are wanted, so that nothing is loaded.
+        cache_folder: where the cache is kept on disk; in memory alone when not given.
 
     Raises:
         typer.BadParameter: a revision without a name.
@@ -46,10 +52,12 @@ class Checkpoint:
         option: str = "--model",
         wants_matching: bool = False,
         is_shown: bool = False,
+        cache_folder: Path | None = None,
     ) -> None:
         if source.model is None and source.revision is not None:
             raise typer.BadParameter("--revision is of a hub name: give --model too.")
         self._source, self._telling, self._batch_size = source, telling, batch_size
+        self._folder = cache_folder
         self._name = built_in if source.model is None else source.model
         if source.model is None:
             say_built_in(built_in, option, telling.quiet)
@@ -63,8 +71,10 @@ class Checkpoint:
     def eyes(self) -> Onlooker:
         """The model, with a bar while it loads and a line on how a named one was loaded."""
         from onlooker.pipeline import Onlooker
+        from onlooker.reuse import Cache
 
         source, quiet = self._source, self._telling.quiet
+        cache = None if self._folder is None else Cache(folder=self._folder)
         # The small ones cost nothing in float32, and answer alike on every machine.
         dtype = "fp32" if source.model is None and source.dtype == "default" else source.dtype
         with progress(f"loading {self._name}", shown=not quiet, as_bytes=True) as move:
@@ -75,11 +85,24 @@ class Checkpoint:
                 revision=source.revision,
                 adapter=source.adapter,
                 batch_size=self._batch_size,
+                cache=cache,
                 progress=move,
             )
         if source.model is not None:
             note(eyes.description, quiet)
         return eyes
+
+    def say_reuse(self) -> None:
+        """A line on what the cache folder was good for, once something was asked."""
+        if self._folder is None or "eyes" not in self.__dict__:
+            return
+        found = self.eyes.cache.stats()
+        told = ", ".join(
+            f"{found.hits.get(kind, 0)} of {found.hits.get(kind, 0) + found.misses.get(kind, 0)} {kind}"
+            for kind in sorted({*found.hits, *found.misses})
+        )
+        used = f"{found.folder_used / 2**20:.1f} MiB in {self._folder}"
+        note(f"cache: {told or 'nothing'} found, {found.tokens_reused} positions reused, {used}", self._telling.quiet)
 
     def open(self, given: Input, clip: dict[str, Any] | None = None) -> Any:
         """What is in a file, as the model will look at it; needs no weights."""
@@ -114,6 +137,7 @@ def answer_files(
     work: Callable[[list[Input], list[Any]], list[Any]],
     show: Callable[[Input, Any], None],
     prepare: Callable[[], Any] | None = None,
+    reads_ahead: bool = True,
 ) -> int:
     """Read the files, work on them some at a time, and show each result in the order of the files.
 
@@ -122,12 +146,31 @@ def answer_files(
         work: inputs and what was read -> one result for each.
         show: called with the input and its result.
         prepare: called before the first work, once there is some: a model need not be loaded for files that are bad.
+        reads_ahead: read the next files in a thread while the model works on these; not where `read` asks the model.
 
     Returns:
         The exit code: 1 when a file could not be read, the others were still done.
     """
-    batches = ([(given, _read(given, read)) for given in part] for part in _parts(inputs, batch_size))
-    waiting: list[list[tuple[Input, Any]]] = []
+    parts = ([(given, _read(given, read)) for given in part] for part in _parts(inputs, batch_size))
+    with closing(_ahead(parts) if reads_ahead and len(inputs) > batch_size else parts) as batches:
+        return _answer_batches(batches, len(inputs), telling, work, show, prepare)
+
+
+def _ahead(parts: Generator[Batch, None, None]) -> Generator[Batch, None, None]:
+    from onlooker.media.ahead import ahead
+
+    return ahead(parts)
+
+
+def _answer_batches(
+    batches: Generator[Batch, None, None],
+    count: int,
+    telling: Telling,
+    work: Callable[[list[Input], list[Any]], list[Any]],
+    show: Callable[[Input, Any], None],
+    prepare: Callable[[], Any] | None,
+) -> int:
+    waiting: list[Batch] = []
     if prepare is not None:
         for batch in batches:
             waiting.append(batch)
@@ -135,7 +178,7 @@ def answer_files(
                 prepare()
                 break
     failures = done = 0
-    with progress("files", shown=len(inputs) > 1 and not telling.quiet) as move:
+    with progress("files", shown=count > 1 and not telling.quiet) as move:
         for batch in itertools.chain(waiting, batches):
             good = [(given, image) for given, image in batch if not isinstance(image, Exception)]
             results = iter(work([given for given, _ in good], [image for _, image in good]) if good else [])
@@ -146,7 +189,7 @@ def answer_files(
                 else:
                     show(given, next(results))
             done += len(batch)
-            move(done, len(inputs))
+            move(done, count)
     return FAILED if failures else 0
 
 
