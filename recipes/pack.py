@@ -27,12 +27,12 @@ PACKED: dict[str, tuple[str, Any, Callable[[Path], Any]]] = {
         lambda folder: tiny.blip2_processor("matching", folder),
     ),
     "instructblipvideo-tiny": (
-        "instructblipvideo",
+        "instructblip-more",
         onlooker.InstructBlipVideoForConditionalGeneration,
         tiny.instructblip_processor,
     ),
     "video-llava-tiny": (
-        "video-llava-more",
+        "video-llava",
         onlooker.VideoLlavaForConditionalGeneration,
         tiny.video_llava_processor,
     ),

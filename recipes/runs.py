@@ -80,12 +80,6 @@ def _video_llava(build: Path) -> Any:
     return VideoLlavaTuning(model, _DECODER), rows, _markers(build / "video-llava")
 
 
-def _video_llava_more(build: Path) -> Any:
-    model = onlooker.VideoLlavaForConditionalGeneration.from_pretrained(build / "video-llava/model")
-    rows = conversations.Conversations("train", 500_000, still_share=0.25, first=500_000, often=_LOOKING)
-    return VideoLlavaTuning(model, _DECODER), rows, _markers(build / "video-llava-more")
-
-
 def _blip2_stage1(build: Path) -> Any:
     model = onlooker.Blip2ForImageTextRetrieval(tiny.blip2(None))
     take_part(model, "vision_model", build / "tower/model")
@@ -131,6 +125,12 @@ def _instructblip(build: Path) -> Any:
     rows = conversations.Asked("train", 500_000, still_share=1 / 6, first=800_000, request=_REQUEST, often=_LOOKING)
     collate = conversations.each(_prefixes(build / "instructblipvideo"))
     return InstructionTuning(model, _BUT_VISION), rows, collate  # the decoder has to learn another form of prompt
+
+
+def _instructblip_more(build: Path) -> Any:
+    model = onlooker.InstructBlipVideoForConditionalGeneration.from_pretrained(build / "instructblipvideo/model")
+    rows = conversations.Asked("train", 500_000, still_share=1 / 6, first=850_000, request=_REQUEST, often=_LOOKING)
+    return InstructionTuning(model, _BUT_VISION), rows, conversations.each(_prefixes(build / "instructblip-more"))
 
 
 def _one_query(build: Path, *, aware: bool) -> Any:
@@ -199,12 +199,6 @@ RUNS = (
         {"steps": 3000, "batch_size": 8, "learning_rate": 1e-3, "min_learning_rate": 1e-5, "warmup": 50},
     ),
     Run(
-        "video-llava-more",
-        ("video-llava",),
-        _video_llava_more,
-        {"steps": 1000, "batch_size": 8, "learning_rate": 7e-4, "min_learning_rate": 1e-5, "warmup": 25},
-    ),
-    Run(
         "blip2-stage1",
         ("tower",),
         _blip2_stage1,
@@ -232,7 +226,13 @@ RUNS = (
         "instructblipvideo",
         ("instructblip-talk",),
         _instructblip,
-        {"steps": 500, "batch_size": 6, "learning_rate": 7e-4, "min_learning_rate": 1e-5, "warmup": 25},
+        {"steps": 300, "batch_size": 6, "learning_rate": 7e-4, "min_learning_rate": 1e-5, "warmup": 25},
+    ),
+    Run(
+        "instructblip-more",
+        ("instructblipvideo",),
+        _instructblip_more,
+        {"steps": 250, "batch_size": 6, "learning_rate": 5e-4, "min_learning_rate": 1e-5, "warmup": 10},
     ),
     # What the stages are worth: the same again without one thing. They do not go into the package.
     Run("blip2-short", ("blip2-stage1", "t5"), _blip2, _ABLATION),

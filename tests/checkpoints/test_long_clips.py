@@ -2,7 +2,7 @@
 
 import pytest
 
-from recipes.evaluate import MATCHER
+from recipes.evaluate import ANSWERERS, MATCHER
 from recipes.evaluation.counting import fewest
 from recipes.evaluation.long_clips import search, windows, written
 
@@ -13,7 +13,7 @@ def test_a_search_finds_the_event_of_ten_minutes_more_often_than_even_steps(load
     assert sum(each["query"] for each in found) >= sum(each["uniform"] for each in found) + 1
 
 
-@pytest.mark.parametrize("name", ["video-llava-tiny"])  # of eight, InstructBLIP names too few to ask for any
+@pytest.mark.parametrize("name", ANSWERERS)
 def test_windows_name_the_time_of_the_event(load, name):
     """Eight clips of two minutes, to be quick: a model that names nine windows of ten passes with five."""
     clips = written(8, size=56, fps=2, seconds=120.0)
