@@ -13,8 +13,9 @@ from torch import Tensor
 Scores = Callable[[int, int], Tensor]
 #: How far rounding may move features, relative to their norm.
 _FEATURES = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
-#: How close two scores are when rounding decides which is the higher, relative to the largest: in bfloat16 two steps.
-_TIE = {torch.float32: 1e-5, torch.bfloat16: 2**-7}
+#: How close two scores are when rounding decides which is the higher, relative to the largest. At LLaMA-7B's widths
+#: transformers' own bfloat16 scores of the same tokens, run at once or one by one, are up to 1.4 % apart.
+_TIE = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
 
 @dataclass(frozen=True)
@@ -90,18 +91,21 @@ def _of_tokens(
         place = next((place for place, (one, other) in enumerate(zip(*pair)) if one != other), None)
         if place is None:
             continue
-        if their_scores is None or not _is_tie(
-            their_scores(row, place + 1)[place], ours[row][place], theirs[row][place], tie
-        ):
-            return Verdict(False, f"OTHER TOKENS: answer {row + 1} from token {place + 1}", agreement)
+        told = f"OTHER TOKENS: answer {row + 1} from token {place + 1}"
+        if their_scores is None:
+            return Verdict(False, told, agreement)
+        gap = _gap(their_scores(row, place + 1)[place], ours[row][place], theirs[row][place])
+        if gap > tie:
+            return Verdict(False, f"{told}, by {100 * gap:.2g} % of the highest score", agreement)
         ties += 1
     told = f"equal to a tie in {ties} of {len(theirs)}, {same} of {count} tokens" if ties else f"equal, {count} tokens"
     return Verdict(True, told, agreement)
 
 
-def _is_tie(scores: Tensor, one: int, other: int, tie: float) -> bool:
+def _gap(scores: Tensor, one: int, other: int) -> float:
+    """How far apart the scores [V] of two words are, relative to the largest."""
     scores = scores.float()
-    return bool((scores[one] - scores[other]).abs() <= tie * scores.abs().max())
+    return float((scores[one] - scores[other]).abs() / scores.abs().max())
 
 
 def _error(ours: Tensor, theirs: Tensor) -> float:
