@@ -63,7 +63,7 @@ def _answers(folder: Path, scenes: Sequence[Scene], *, is_told: bool) -> Share:
             inputs = inputs if is_told else tell_nothing(inputs)
             with torch.no_grad():
                 ids = model.generate(**inputs, max_new_tokens=MOST_TOKENS)
-            texts = processor.batch_decode(ids, skip_special_tokens=True)
+            texts = processor.batch_decode(ids[:, inputs["input_ids"].shape[1] :], skip_special_tokens=True)
             right += [text.strip() == asked.answer for (_, asked), text in zip(some, texts)]
     return Share.of(right)
 
