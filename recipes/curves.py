@@ -65,8 +65,8 @@ PICTURES: dict[str, tuple[str, dict[str, tuple[str, str]], str]] = {
     "ablations": (
         "With and without, at equal budget",
         {
-            "BLIP-2 stage 2 after stage 1": ("blip2-short", "lm"),
-            "BLIP-2 stage 2 without stage 1": ("blip2-without-stage1", "lm"),
+            "BLIP-2 stage 2 after stage 1": ("blip2-frozen", "lm"),
+            "BLIP-2 stage 2 without stage 1": ("blip2-frozen-without-stage1", "lm"),
             "InstructBLIP, instruction-aware": ("instructblip-aware", "lm"),
             "InstructBLIP, unaware": ("instructblip-unaware", "lm"),
         },

@@ -89,7 +89,7 @@ def _blip2_stage1(build: Path) -> Any:
     return stage, rows, conversations.each(PairCollator(processor))
 
 
-def _blip2(build: Path, qformer: str | None = "blip2-stage1") -> Any:
+def _blip2(build: Path, qformer: str | None = "blip2-stage1", trains: tuple[str, ...] | None = _BUT_VISION) -> Any:
     model = onlooker.Blip2ForConditionalGeneration(tiny.blip2(tiny.t5()))
     take_part(model, "vision_model", build / "tower/model")
     take_part(model, "language_model", build / "t5/model")
@@ -99,7 +99,7 @@ def _blip2(build: Path, qformer: str | None = "blip2-stage1") -> Any:
     rows = conversations.Glimpses(1_000_000, first=1_000_000, turns=3)
     collate = Collator(processor, encoder_decoder=True, share_media=True)
     # T5 learns too: one query speaks of a color and a shape at once, and from text it knows a word for each.
-    return Blip2Generative(model, _BUT_VISION), rows, conversations.each(collate)
+    return Blip2Generative(model, trains), rows, conversations.each(collate)
 
 
 def _queries(build: Path) -> Any:
@@ -235,8 +235,8 @@ RUNS = (
         {"steps": 250, "batch_size": 6, "learning_rate": 5e-4, "min_learning_rate": 1e-5, "warmup": 10},
     ),
     # What the stages are worth: the same again without one thing. They do not go into the package.
-    Run("blip2-short", ("blip2-stage1", "t5"), _blip2, _ABLATION),
-    Run("blip2-without-stage1", ("tower", "t5"), partial(_blip2, qformer=None), _ABLATION),
+    Run("blip2-frozen", ("blip2-stage1", "t5"), partial(_blip2, trains=None), _ABLATION),
+    Run("blip2-frozen-without-stage1", ("tower", "t5"), partial(_blip2, qformer=None, trains=None), _ABLATION),
     Run("instructblip-aware", ("blip2-stage1", "llama-more"), partial(_one_query, aware=True), _ABLATION),
     Run("instructblip-unaware", ("blip2-stage1", "llama-more"), partial(_one_query, aware=False), _ABLATION),
 )

@@ -31,7 +31,9 @@ def ablations(build: Path, n: int = 500) -> dict[str, Any]:
         FileNotFoundError: one of the runs has not been made.
     """
     scenes = [draw_scene(seed, "test", is_still=True) for seed in range(n)]
-    captions = {run: _captions(build / run / "model", scenes) for run in ("blip2-short", "blip2-without-stage1")}
+    captions = {
+        run: _captions(build / run / "model", scenes) for run in ("blip2-frozen", "blip2-frozen-without-stage1")
+    }
     answers = {
         run: _answers(build / run / "model", scenes, is_told=run.endswith("-aware"))
         for run in ("instructblip-aware", "instructblip-unaware")

@@ -44,5 +44,5 @@ def test_a_wrong_check_or_folder_says_what_there_is(tmp_path, capsys):
 
 
 def test_ablations_name_the_run_that_is_missing(tmp_path):
-    with pytest.raises(FileNotFoundError, match="make checkpoints RUNS=blip2-short"):
+    with pytest.raises(FileNotFoundError, match="make checkpoints RUNS=blip2-frozen"):
         main(["--checks", "ablations", "--build", str(tmp_path), "--out", str(tmp_path / "proof.json")])
