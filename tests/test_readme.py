@@ -55,7 +55,7 @@ def test_the_commands_of_the_readme_are_understood(line, tmp_path, monkeypatch, 
         shutil.copy(ROOT / "examples" / "flower.mp4", name)
     words = shlex.split(line)
     assert words[0] in COMMANDS
-    if words[0] not in ("fetch", "convert", "world", "train", "bench"):
+    if words[0] not in ("fetch", "convert", "quantize", "world", "train", "bench"):
         # Understood: it gets as far as looking for the model.
         assert main([*words, "--model", "no/such/folder"]) == 1
         assert "no/such/folder" in capsys.readouterr().err
