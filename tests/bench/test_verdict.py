@@ -37,6 +37,7 @@ def test_rounding_may_choose_between_words_it_cannot_tell_apart():
     verdict = tokens([[1, 2, 7]], [[1, 1, 5]], BF16, 4, 0.05, 4)
     assert verdict.agrees and "tie" in verdict.text
     assert not tokens([[1, 2]], [[1, 1]], FP32, 4, 0.05).agrees  # float32 can
+    assert not tokens([[1, 2]], [[1, 1]], BF16, 4, 0.1).agrees  # three steps of bfloat16 are no tie
 
 
 def test_a_tie_excuses_its_own_answer_only():
