@@ -135,7 +135,9 @@ def _instructblip_more(build: Path) -> Any:
 
 def _one_query(build: Path, *, aware: bool) -> Any:
     """Stills through a single query: too narrow for all that a question may be about."""
-    model = onlooker.InstructBlipVideoForConditionalGeneration(tiny.instructblip(num_query_tokens=1, layers=4))
+    model = onlooker.InstructBlipVideoForConditionalGeneration(
+        tiny.instructblip(num_query_tokens=1, layers=tiny.TALKING)
+    )
     take_part(model, "vision_model", build / "tower/model")
     take_part(model, "language_model", build / "llama-more/model")
     take_part(model, "qformer", build / "blip2-stage1/model")

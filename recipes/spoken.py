@@ -40,7 +40,8 @@ def say(scene: Scene, shares: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """What each token of each frame says.
 
     Args:
-        shares: how much of each patch each thing covers, [things, F, P].
+        shares: how much of each patch each thing covers, [things, F, P]; patches where a thing has vanished are given
+            to it in place.
 
     Returns:
         Numbers of words [F, 1 + P, 4] (0: none, UNSURE: one that may be known), class token first, and places

@@ -14,6 +14,7 @@ from onlooker.train.world import vocabulary
 SIZE, PATCH, FRAMES, QUERIES = 56, 14, 8, 8
 VIDEO_QUERIES = 1 + (SIZE // PATCH) ** 2  # of InstructBLIP for each frame: one for each feature of the tower
 WIDTH, HEADS = 128, 4
+TALKING = 4  # layers of a decoder that has seen nothing yet
 WATCHING = 2  # layers that Video-LLaVA's decoder has below those of the language model it starts from
 # One vocabulary for all: the language models and the Q-Former read the same words.
 SPECIAL = ("<pad>", "<s>", "</s>", "<unk>", "[CLS]", "[SEP]", "[DEC]", "<image>", "<video>")
@@ -52,7 +53,7 @@ def tokenizer(kind: str, folder: Path) -> Any:
     return onlooker.AutoTokenizer.from_pretrained(folder)
 
 
-def llama(num_hidden_layers: int = 4) -> dict[str, Any]:
+def llama(num_hidden_layers: int = TALKING) -> dict[str, Any]:
     """The decoder before it has seen anything; with the watching layers below, the one of the video models."""
     return {
         "vocab_size": len(words()),
@@ -109,7 +110,7 @@ def video_llava() -> onlooker.VideoLlavaConfig:
     """Video-LLaVA of these parts."""
     return onlooker.VideoLlavaConfig(
         vision_config=clip(),
-        text_config={"model_type": "llama", **llama(WATCHING + 4)},
+        text_config={"model_type": "llama", **llama(WATCHING + TALKING)},
         image_token_index=SPECIAL.index("<image>"),
         video_token_index=SPECIAL.index("<video>"),
         vision_feature_layer=-1,
@@ -166,7 +167,9 @@ def blip2_processor(kind: str, folder: Path) -> onlooker.Blip2Processor:
     return onlooker.Blip2Processor(pixels, tokenizer(kind, folder), num_query_tokens=QUERIES)
 
 
-def instructblip(num_query_tokens: int = VIDEO_QUERIES, layers: int = WATCHING + 4) -> onlooker.InstructBlipVideoConfig:
+def instructblip(
+    num_query_tokens: int = VIDEO_QUERIES, layers: int = WATCHING + TALKING
+) -> onlooker.InstructBlipVideoConfig:
     """InstructBLIP for clips, with the decoder of Video-LLaVA, or the one without watching layers."""
     return onlooker.InstructBlipVideoConfig(
         vision_config=eva(),
