@@ -1,4 +1,4 @@
-"""Compiles the C++ source with the system's compiler, once for each source, compiler and kind of processor."""
+"""Compiles a C++ source with the system's compiler, once for each source, compiler and kind of processor."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-SOURCE = Path(__file__).with_name("linear.cpp")
 #: No -march: functions name the instructions that they need, and are only called where the processor has them.
 FLAGS = ("-O3", "-std=c++17", "-shared", "-fPIC", "-pthread", "-w")
 _SECONDS = 120
@@ -30,25 +29,31 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onlooker" / "native"
 
 
-def build() -> Path | None:
-    """The compiled library, from the cache or made now; None where there is no compiler, or it fails."""
+def build(name: str) -> Path | None:
+    """The library made of one source, from the cache or made now; None where there is no compiler, or it fails.
+
+    Args:
+        name: of the source in this folder, without .cpp; every source is a library of its own.
+    """
     compiler = find_compiler()
     if compiler is None or platform.machine().lower() not in ("x86_64", "amd64"):
         return None
-    library = cache_folder() / f"linear-{_key(compiler)}.so"
+    source = Path(__file__).with_name(f"{name}.cpp")
+    library = cache_folder() / f"{name}-{_key(compiler, source)}.so"
     try:
         if not library.exists():
-            _compile(compiler, library)
+            _compile(compiler, source, library)
     except (OSError, subprocess.SubprocessError):  # a folder that cannot be written, a compiler that does not work
         return None
     return library
 
 
-def _key(compiler: str) -> str:
+def _key(compiler: str, source: Path) -> str:
     """What the result depends on; an updated compiler is another one."""
     real = Path(compiler).resolve()
     state = real.stat()
-    parts = (SOURCE.read_bytes(), str(real), state.st_size, state.st_mtime_ns, FLAGS, _processor())
+    texts = [path.read_bytes() for path in (source, *sorted(source.parent.glob("*.h")))]
+    parts = (texts, str(real), state.st_size, state.st_mtime_ns, FLAGS, _processor())
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:20]
 
 
@@ -61,13 +66,13 @@ def _processor() -> str:
     return next((line.partition(":")[2] for line in lines if line.startswith("flags")), "")
 
 
-def _compile(compiler: str, library: Path) -> None:
+def _compile(compiler: str, source: Path, library: Path) -> None:
     """Compile beside the place and move there at the end: several processes may do this at once."""
     library.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     handle, name = tempfile.mkstemp(suffix=".so", dir=library.parent)
     os.close(handle)
     try:
-        subprocess.run([compiler, *FLAGS, str(SOURCE), "-o", name], check=True, capture_output=True, timeout=_SECONDS)
+        subprocess.run([compiler, *FLAGS, str(source), "-o", name], check=True, capture_output=True, timeout=_SECONDS)
         os.replace(name, library)
     finally:
         Path(name).unlink(missing_ok=True)

@@ -63,7 +63,7 @@ def disabled() -> Iterator[None]:
 
 
 def _load() -> int:
-    path = None if os.environ.get("ONLOOKER_NATIVE", "1") == "0" else build()
+    path = None if os.environ.get("ONLOOKER_NATIVE", "1") == "0" else build("linear")
     if path is None:
         return 0
     try:
