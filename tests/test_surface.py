@@ -7,6 +7,8 @@ import subprocess
 import sys
 import textwrap
 
+import pytest
+
 import onlooker
 
 
@@ -58,6 +60,28 @@ def test_help_of_every_command_brings_no_torch():
         """
     )
     assert printed.strip() == "[]"
+
+
+COLLECTIONS = """
+    import gc
+    {before}
+    looked = []
+    gc.callbacks.append(lambda phase, info: looked.append(info))
+    import onlooker
+    onlooker.Blip2Config, onlooker.Blip2Model
+    many = len(looked) > 20
+    print(many, gc.isenabled(), gc.get_freeze_count())
+"""
+
+
+def test_the_import_of_torch_is_not_searched_for_garbage_and_collection_goes_on():
+    assert run(COLLECTIONS.format(before="")).split() == ["False", "True", "0"]
+
+
+@pytest.mark.parametrize("before", ["gc.disable()", "gc.freeze()"])
+def test_a_caller_that_steers_the_collection_of_garbage_keeps_it(before):
+    _, enabled, frozen = run(COLLECTIONS.format(before=before)).split()
+    assert (enabled == "False", frozen != "0") == (before == "gc.disable()", before == "gc.freeze()")
 
 
 def test_public_names_are_sorted_and_unique():

@@ -5,10 +5,14 @@ Names are imported when they are first used, so that `import onlooker` is immedi
 
 from __future__ import annotations
 
+import gc
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from types import ModuleType
+
     from onlooker.auto import (
         AutoConfig,
         AutoModel,
@@ -194,8 +198,25 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'onlooker' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(f"onlooker.{_HOME[name]}"), name)
+    value = globals()[name] = getattr(_import(f"onlooker.{_HOME[name]}"), name)
     return value
+
+
+def _import(name: str) -> ModuleType:
+    """Import a module; the first one, which brings torch, without collecting garbage meanwhile.
+
+    Python otherwise looks through what torch makes some 390 times, a tenth of the time, and finds that it stays. So all
+    of it counts as old at once: the next full collection looks at it, the many small ones before that do not.
+    """
+    if "torch" in sys.modules or not gc.isenabled() or gc.get_freeze_count():  # a caller that has plans of its own
+        return import_module(name)
+    gc.disable()
+    try:
+        return import_module(name)
+    finally:
+        gc.freeze()  # both together move every object to the oldest generation, without a look at any
+        gc.unfreeze()
+        gc.enable()
 
 
 def __dir__() -> list[str]:
