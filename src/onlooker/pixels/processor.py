@@ -16,7 +16,7 @@ from PIL import Image
 from onlooker.outputs import BatchFeature
 from onlooker.pixels.files import PREPROCESSOR_FILE, VIDEO_PREPROCESSOR_FILE, read_options
 from onlooker.pixels.inputs import FIRST, flat_pictures, format_name
-from onlooker.pixels.resize import PILLOW, center_crop, check_range, height_and_width, resize, target_size
+from onlooker.pixels.resize import PILLOW, center_crop, check_range, height_and_width, middle, resize, target_size
 from onlooker.pixels.settings import Settings
 from onlooker.pixels.values import model_values
 
@@ -105,20 +105,19 @@ class ImageProcessor:
     def _shape(self, picture: Image.Image | np.ndarray, settings: Settings) -> tuple[np.ndarray, bool]:
         """Bring one picture to its size: [h, w, C], and whether its 255 stands for 1.0."""
         fractions = False
+        crop = height_and_width(settings.crop_size, "crop_size") if settings.do_center_crop else None
         if settings.do_resize:
             width, height = picture.size if isinstance(picture, Image.Image) else picture.shape[1::-1]
             if self.takes_shortest_edge:
                 height, width = target_size(settings.size, height, width)
             else:
                 height, width = height_and_width(settings.size)
-            picture, fractions = resize(picture, height, width, settings.resample, settings.resize_with)
+            keep = middle(height, width, *crop) if crop else None
+            picture, fractions = resize(picture, height, width, settings.resample, settings.resize_with, keep)
         elif settings.do_rescale and isinstance(picture, np.ndarray):
             check_range(picture)
         array = np.asarray(picture)
-        if settings.do_center_crop:
-            height, width = height_and_width(settings.crop_size, "crop_size")
-            array = center_crop(array, height, width, is_rest_first=self.is_rest_first)
-        return array, fractions
+        return (center_crop(array, *crop, is_rest_first=self.is_rest_first) if crop else array), fractions
 
     def _warn_of_fractions(self, pictures: list[Image.Image | np.ndarray]) -> None:
         if self._warned_of_fractions:

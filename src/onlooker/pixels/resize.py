@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from onlooker.native import resizing
+
 PILLOW, TORCH = "pillow", "torch"
 # Pillow's numbers of the filters that torch has too, for 8-bit data; the others are Pillow's alone.
 _TORCH_MODES = {0: "nearest", 2: "bilinear", 3: "bicubic"}
@@ -63,42 +65,58 @@ def target_size(size: Any, height: int, width: int) -> tuple[int, int]:
 
 
 def resize(
-    picture: Image.Image | np.ndarray, height: int, width: int, resample: int, resize_with: str | None = PILLOW
+    picture: Image.Image | np.ndarray,
+    height: int,
+    width: int,
+    resample: int,
+    resize_with: str | None = PILLOW,
+    keep: tuple[slice, slice] | None = None,
 ) -> tuple[np.ndarray, bool]:
-    """Resize to exactly `height` x `width`.
+    """Resize to exactly `height` x `width`, and keep all of it or some rows and columns.
 
     Args:
         picture: Pillow image in RGB, or array [h, w, C] with values as `to_eight_bits` takes them.
         resample: Pillow's number of the filter.
         resize_with: "pillow", or "torch": the same filters, up to ten times faster, and at most two levels away.
+        keep: the rows and columns that are wanted, with starts and stops; others may not even be computed.
 
     Returns:
-        uint8 [height, width, C], and whether its 255 stands for 1.0, because fractions came in.
+        uint8 [height, width, C] or what is kept of it, and whether its 255 stands for 1.0, because fractions came in.
     """
     fractions = False
+    keep = keep or (slice(0, height), slice(0, width))
     if isinstance(picture, np.ndarray):
         picture, fractions = to_eight_bits(picture)
         if picture.shape[2] > 4:
             raise ValueError(f"pictures of {picture.shape[2]} channels cannot be resized; set do_resize=False")
     if resize_with == TORCH and resample in _TORCH_MODES:
-        return _resize_with_torch(picture, height, width, _TORCH_MODES[resample]), fractions
+        return _resize_as_torch(np.asarray(picture), height, width, _TORCH_MODES[resample], keep), fractions
     if isinstance(picture, np.ndarray):
         picture = Image.fromarray(picture[:, :, 0] if picture.shape[2] == 1 else np.ascontiguousarray(picture))
     resized = np.asarray(picture.resize((width, height), resample=Image.Resampling(resample)))
-    return (resized[:, :, None] if resized.ndim == 2 else resized), fractions
+    return (resized[:, :, None] if resized.ndim == 2 else resized)[keep], fractions
 
 
-def _resize_with_torch(picture: Image.Image | np.ndarray, height: int, width: int, mode: str) -> np.ndarray:
+def _resize_as_torch(array: np.ndarray, height: int, width: int, mode: str, keep: tuple[slice, slice]) -> np.ndarray:
+    if mode in resizing.MODES:
+        kept = resizing.resize(array, height, width, mode, *keep)
+        if kept is not None:
+            return kept
+
     import torch
     from torch.nn.functional import interpolate
 
-    array = np.array(picture) if isinstance(picture, Image.Image) else picture
     if not array.flags.writeable or min(array.strides) < 0:  # torch warns of the one and refuses the other
         array = array.copy()
     # its fast way wants the channels of a pixel side by side
     frame = torch.from_numpy(array).permute(2, 0, 1)[None].contiguous(memory_format=torch.channels_last)  # [1, C, h, w]
     smooth: dict[str, Any] = {} if mode == "nearest" else {"antialias": True, "align_corners": False}
-    return interpolate(frame, size=(height, width), mode=mode, **smooth)[0].permute(1, 2, 0).numpy()
+    return interpolate(frame, size=(height, width), mode=mode, **smooth)[0].permute(1, 2, 0).numpy()[keep]
+
+
+def middle(height: int, width: int, crop_height: int, crop_width: int) -> tuple[slice, slice]:
+    """Rows and columns of a picture of `height` x `width` that `center_crop` takes; all where it is smaller."""
+    return _overlap(height, crop_height, False)[0], _overlap(width, crop_width, False)[0]
 
 
 def center_crop(picture: np.ndarray, height: int, width: int, *, is_rest_first: bool = True) -> np.ndarray:

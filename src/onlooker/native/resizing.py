@@ -1,0 +1,80 @@
+"""Calls the compiled 8-bit resize, which gives torch's bytes; says by None that it cannot, and torch does it then.
+
+Set ONLOOKER_NATIVE=0 to keep everything in torch.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from onlooker.native.build import build
+
+MODES = ("bilinear", "bicubic")
+
+
+class _Part(ctypes.Structure):
+    _fields_ = (("size", ctypes.c_int64), ("first", ctypes.c_int64), ("stop", ctypes.c_int64))
+
+
+class _Picture(ctypes.Structure):
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("height", ctypes.c_int64),
+        ("width", ctypes.c_int64),
+        ("channels", ctypes.c_int64),
+        ("stride", ctypes.c_int64),
+    )
+
+
+@cache
+def _library() -> Any:
+    """The compiled functions, or None. The first call compiles."""
+    path = None if os.environ.get("ONLOOKER_NATIVE", "1") == "0" else build("resize")
+    if path is None:
+        return None
+    try:
+        library = ctypes.CDLL(str(path))
+    except OSError:  # compiled for another system, or a folder that nothing may be run from
+        return None
+    if not library.onlooker_can_resize():
+        return None
+    library.onlooker_resize.restype = None
+    return library
+
+
+def can_resize() -> bool:
+    """Whether there is a compiled resize here. The first call compiles."""
+    return _library() is not None
+
+
+def resize(picture: np.ndarray, height: int, width: int, mode: str, rows: slice, columns: slice) -> np.ndarray | None:
+    """Resize to `height` x `width` with antialias, and give the rows and columns asked for.
+
+    Args:
+        picture: uint8 [h, w, C] with 1 to 4 channels, of any strides.
+        mode: "bilinear" or "bicubic".
+        rows, columns: of the resized picture; with a start and a stop, not empty.
+
+    Returns:
+        uint8 [rows, columns, C], the bytes of torch; None where there is nothing compiled.
+    """
+    library = _library()
+    if library is None:
+        return None
+    channels = picture.shape[2]
+    if picture.strides[1:] != (channels, 1) or picture.strides[0] < picture.shape[1] * channels:
+        picture = np.ascontiguousarray(picture)
+    result = np.empty((rows.stop - rows.start, columns.stop - columns.start, channels), dtype=np.uint8)
+    library.onlooker_resize(
+        ctypes.byref(_Picture(picture.ctypes.data, *picture.shape, picture.strides[0])),
+        ctypes.byref(_Part(height, rows.start, rows.stop)),
+        ctypes.byref(_Part(width, columns.start, columns.stop)),
+        MODES.index(mode),
+        ctypes.c_void_p(result.ctypes.data),
+    )
+    return result
