@@ -6,10 +6,13 @@ import json
 import subprocess
 import sys
 from contextlib import contextmanager
+from importlib import import_module
 
 import pytest
+import torch
 
 import onlooker.bench.peer
+from onlooker.bench.settings import Settings
 from onlooker.bench.table import ROWS, WORKLOADS, chosen
 from onlooker.cli import main
 
@@ -109,6 +112,21 @@ def test_processes_are_measured_from_their_start(capsys):
     assert 50e6 < row["memory"]["onlooker"] < row["memory"]["transformers"]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("workload", ["questions", "requests", "decode"])
+def test_the_scores_of_a_side_are_those_it_chose_by(workload):
+    contests = import_module(f"onlooker.bench.workloads.{workload}").contests
+    rows = frozenset({"next-question", "ten-questions-bf16", "requests-one-by-one", "decode-bf16-native"})
+    for contest in contests(Settings(is_tiny=True, rows=rows)):
+        for side in {side for pair in contest.rows.values() for side in pair}:
+            for row, ids in enumerate(side.work()):
+                scores = side.scores(row, ids)
+                assert torch.equal(scores[range(len(ids)), ids], scores.amax(-1))
+                if side.exact is not None:
+                    exact = side.exact(row, ids)
+                    assert 1e-4 < (scores - exact).norm() / exact.norm() < 0.01
+
+
 @contextmanager
 def _damaged(model_class, *arguments):
     """The two models, ours with another head."""
@@ -131,6 +149,30 @@ def test_a_speed_up_with_other_tokens_fails(capsys, tmp_path, monkeypatch):
     bf16, int8 = report["rows"]
     assert not bf16["agrees"] and not bf16["is_reached"]
     assert int8["agrees"] and int8["agreement"] < 0.5  # rounded weights tell it, and do not fail
+
+
+def _roughened(share):
+    """What gives the two models, every weight of our head moved by about such a share of itself."""
+
+    @contextmanager
+    def made(*arguments):
+        with onlooker.bench.peer.both(*arguments) as peers:
+            weight = peers.ours[""].get_output_embeddings().weight.data
+            noise = torch.randn(weight.shape, generator=torch.Generator().manual_seed(0))
+            weight.copy_(weight.float() * (1 + share * noise))
+            yield peers
+
+    return made
+
+
+@pytest.mark.parametrize(("share", "agrees"), [(2**-9, True), (0.03, False)])
+def test_rounding_is_told_from_an_error(share, agrees, capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("onlooker.bench.workloads.requests.both", _roughened(share))
+    out = tmp_path / "bench.json"
+    code, *_ = run("--tiny", "--rounds", 1, "--only", "requests-one-by-one", "--out", out, capsys=capsys)
+    (row,) = json.loads(out.read_text())["rows"]
+    assert code == 1 - agrees and row["agrees"] is agrees
+    assert row["text"].startswith("equal" if agrees else "OTHER TOKENS")
 
 
 def test_without_transformers_it_says_what_to_type(capsys, monkeypatch):

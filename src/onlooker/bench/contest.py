@@ -24,7 +24,8 @@ class Side:
         work: what is timed.
         before: timed as well and taken off, where `work` cannot be done without it.
         result: gives what is compared, where `work` does not.
-        scores: number of an answer, and of tokens -> scores before each of them.
+        scores: number of an answer, and its ids -> scores before each of them.
+        exact: the same scores in float32; the peer's.
         peak: bytes that a process of its own took at most; without it the growth of this one is measured.
         weights: bytes of the model.
         reads: bytes of weights that the timed work reads, once for each of its steps.
@@ -34,6 +35,7 @@ class Side:
     before: Callable[[], Any] | None = None
     result: Callable[[], Any] | None = None
     scores: Scores | None = None
+    exact: Scores | None = None
     peak: Callable[[], int] | None = None
     weights: int | None = None
     reads: int | None = None
@@ -145,4 +147,5 @@ def _judge(name: str, ours: Side, theirs: Side, results: dict[Side, Any], dtype:
         is_lossless=ROWS[name].is_lossless,
         our_scores=ours.scores,
         their_scores=theirs.scores,
+        exact=theirs.exact,
     )

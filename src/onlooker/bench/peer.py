@@ -5,9 +5,10 @@ from __future__ import annotations
 import platform
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -73,11 +74,20 @@ def versions() -> dict[str, str]:
 
 @dataclass
 class Peers:
-    """A model here (in several roundings, by name) and in transformers."""
+    """A model here (in several roundings, by name) and in transformers, which reads it in any dtype."""
 
     ours: dict[str, Any]
     theirs: Any
     folder: Path
+    read: Callable[[torch.dtype], Any]
+
+    @cached_property
+    def _exact(self) -> Any:
+        return self.read(torch.float32)
+
+    def exact(self) -> Any:
+        """Theirs computing in float32 with the same weights, made when it is first asked for."""
+        return self._exact
 
 
 @contextmanager
@@ -95,12 +105,17 @@ def both(
     library = transformers()
     with tempfile.TemporaryDirectory() as name:
         folder = write_random(model_class, config, dtype, Path(name))
-        theirs = getattr(library, model_class.__name__).from_pretrained(folder, dtype=dtype).eval()
+        peer_class = getattr(library, model_class.__name__)
+
+        def read(dtype: torch.dtype) -> Any:
+            return peer_class.from_pretrained(folder, dtype=dtype).eval()
+
+        theirs = read(dtype)
         ours = {
             key: model_class.from_pretrained(folder, dtype=dtype, quantization=value).eval()
             for key, value in ({"": None} | dict(quantizations or {})).items()
         }
-        yield Peers(ours, theirs, folder)
+        yield Peers(ours, theirs, folder, read)
 
 
 def write_random(model_class: Any, config: Mapping[str, Any], dtype: torch.dtype, folder: Path) -> Path:

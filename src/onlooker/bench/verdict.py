@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-#: number of an answer, and of tokens -> scores [tokens, V] before each of its first tokens
-Scores = Callable[[int, int], Tensor]
+#: number of an answer, and its ids -> scores [T, V] before each of them, whatever the model itself would have chosen
+Scores = Callable[[int, list[int]], Tensor]
 #: How far rounding may move features, relative to their norm.
 _FEATURES = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
-#: How close two scores are when rounding decides which is the higher, relative to the largest: in bfloat16 two steps.
-_TIE = {torch.float32: 1e-5, torch.bfloat16: 2**-7}
+#: How much more than theirs our scores may err.
+_MORE = 1.5
 
 
 @dataclass(frozen=True)
@@ -42,6 +42,7 @@ def judge(
     is_lossless: bool,
     our_scores: Scores | None = None,
     their_scores: Scores | None = None,
+    exact: Scores | None = None,
 ) -> Verdict:
     """Compare features, or ids of answers.
 
@@ -49,13 +50,14 @@ def judge(
         ours, theirs: tensors, or lists of ids, one for each answer.
         dtype: what both were computed in.
         our_scores, their_scores: see `Scores`.
+        exact: their scores when they compute in float32, with the same weights.
 
-    Of a lossless row ids must be equal. Where rounding alone decides between two words (their scores are within it, in
-    the peer's own eyes), the two may take different ones, and what follows is not compared.
+    Of a lossless row ids must be equal. Where they are not, both are told the peer's answer word by word, and `exact`
+    shows how far rounding moves the scores of each: see `_Heard.unexcused`. Without `exact` nothing is excused.
     """
     if isinstance(theirs, Tensor):
         return _of_features(ours, theirs, _FEATURES[dtype], is_lossless)
-    return _of_tokens(ours, theirs, _TIE[dtype], is_lossless, our_scores, their_scores)
+    return _of_tokens(ours, theirs, is_lossless, our_scores, their_scores, exact)
 
 
 def _of_features(ours: Tensor, theirs: Tensor, most: float, is_lossless: bool) -> Verdict:
@@ -69,10 +71,10 @@ def _of_features(ours: Tensor, theirs: Tensor, most: float, is_lossless: bool) -
 def _of_tokens(
     ours: list[list[int]],
     theirs: list[list[int]],
-    tie: float,
     is_lossless: bool,
     our_scores: Scores | None,
     their_scores: Scores | None,
+    exact: Scores | None,
 ) -> Verdict:
     count = sum(map(len, theirs))
     if [len(each) for each in ours] != [len(each) for each in theirs]:
@@ -82,29 +84,63 @@ def _of_tokens(
     if not is_lossless:
         error = None
         if our_scores is not None and their_scores is not None:
-            error = _error(our_scores(0, 1), their_scores(0, 1))
+            error = _error(our_scores(0, theirs[0][:1]), their_scores(0, theirs[0][:1]))
         told = "" if error is None else f", scores within {100 * error:.2g} %"
         return Verdict(True, f"{same} of {count} tokens{told}", agreement, error)
-    ties = 0
-    for row, pair in enumerate(zip(ours, theirs)):
-        place = next((place for place, (one, other) in enumerate(zip(*pair)) if one != other), None)
-        if place is None:
+    errors = []
+    for row, (one, other) in enumerate(zip(ours, theirs)):
+        if one == other:
             continue
+        place = next(place for place, pair in enumerate(zip(one, other)) if pair[0] != pair[1])
         told = f"OTHER TOKENS: answer {row + 1} from token {place + 1}"
-        if their_scores is None:
+        if our_scores is None or their_scores is None or exact is None:
             return Verdict(False, told, agreement)
-        gap = _gap(their_scores(row, place + 1)[place], ours[row][place], theirs[row][place])
-        if gap > tie:
-            return Verdict(False, f"{told}, by {100 * gap:.2g} % of the highest score", agreement)
-        ties += 1
-    told = f"equal to a tie in {ties} of {len(theirs)}, {same} of {count} tokens" if ties else f"equal, {count} tokens"
-    return Verdict(True, told, agreement)
+        scores = _Heard(our_scores(row, other), their_scores(row, other), exact(row, other))
+        fault = scores.unexcused(one, other, place)
+        if fault is not None:
+            return Verdict(False, f"{told}: {fault}", agreement)
+        errors.append((_error(scores.ours, scores.exact), _error(scores.theirs, scores.exact)))
+    if not errors:
+        return Verdict(True, f"equal, {count} tokens", agreement)
+    mine, peers = (f"{100 * max(each):.2g} %" for each in zip(*errors))
+    told = f"equal to rounding in {len(errors)} of {len(theirs)}, {same} of {count} tokens"
+    return Verdict(True, f"{told}; scores within {mine}, theirs {peers}", agreement)
 
 
-def _gap(scores: Tensor, one: int, other: int) -> float:
-    """How far apart the scores [V] of two words are, relative to the largest."""
-    scores = scores.float()
-    return float((scores[one] - scores[other]).abs() / scores.abs().max())
+@dataclass(frozen=True)
+class _Heard:
+    """Scores [T, V] along the peer's ids of one answer: ours, the peer's, and those that nothing has rounded."""
+
+    ours: Tensor
+    theirs: Tensor
+    exact: Tensor
+
+    def unexcused(self, ours: list[int], theirs: list[int], place: int) -> str | None:
+        """What rounding does not explain, of ids that differ from `place` on; None where it explains all.
+
+        Rounding excuses another word where the peer's scores of the two are no further apart than they may have been
+        moved together, each by as much as any score of the peer was there. And our own scores may err by no more than
+        `_MORE` times as much: all of them in the mean, and there each of the two.
+        """
+        best = self.ours.amax(-1)
+        chosen = self.ours.argmax(-1)
+        chosen[: place + 1] = torch.tensor(ours[: place + 1])
+        if not bool((self.ours.gather(1, chosen[:, None])[:, 0] == best).all()):
+            return "our own scores put another word first"
+        mine, peers = _error(self.ours, self.exact), _error(self.theirs, self.exact)
+        if not mine <= _MORE * peers:
+            return f"our scores err by {100 * mine:.2g} %, theirs by {100 * peers:.2g} %"
+        pairs = torch.stack([chosen, torch.tensor(theirs)], 1)
+        for step in (chosen != pairs[:, 1]).nonzero()[:, 0].tolist():
+            pair, highest = pairs[step], self.exact[step].abs().amax()
+            rounding = (self.theirs - self.exact)[step].abs().amax()
+            gap = (self.theirs[step, pair[0]] - self.theirs[step, pair[1]]).abs()
+            moved = (self.ours - self.exact)[step, pair].abs().amax()
+            for what, size, most in (("apart", gap, 2 * rounding), ("off in ours", moved, _MORE * rounding)):
+                if not size <= most:
+                    sizes = f"{100 * float(size / highest):.2g} % {what}, and rounding explains"
+                    return f"at token {step + 1} two scores are {sizes} {100 * float(most / highest):.2g} %"
+        return None
 
 
 def _error(ours: Tensor, theirs: Tensor) -> float:

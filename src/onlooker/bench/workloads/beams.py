@@ -23,6 +23,7 @@ def contests(settings: Settings) -> Iterator[Contest]:
             "inputs_embeds": (embeds * 0.02).bfloat16(),
             "attention_mask": torch.ones(1, POSITIONS, dtype=torch.long),
         }
-        ours, theirs = (answering(model, batch, 1, num_beams=5) for model in (peers.ours[""], peers.theirs))
+        ours = answering(peers.ours[""], batch, 1, num_beams=5)
+        theirs = answering(peers.theirs, batch, 1, num_beams=5, exact=peers.exact)
         shape = f"{POSITIONS} positions, 5 beams, {settings.told('OPT')}"
         yield Contest(shape, {"beams-first-token": (ours, theirs)}, torch.bfloat16)

@@ -21,7 +21,7 @@ def contests(settings: Settings) -> Iterator[Contest]:
     with both(LlamaForCausalLM, config, torch.bfloat16, quantizations) as peers:
         ids = random_words(PROMPT, config["vocab_size"])
         batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        theirs = answering(peers.theirs, batch, TOKENS, decode_only=True)
+        theirs = answering(peers.theirs, batch, TOKENS, decode_only=True, exact=peers.exact)
         theirs.reads = TOKENS * bytes_of_a_step(peers.theirs)
         rows = {}
         for name, model in peers.ours.items():

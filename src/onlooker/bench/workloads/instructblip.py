@@ -41,7 +41,7 @@ def contests(settings: Settings) -> Iterator[Contest]:
             "input_ids": ids,
             "attention_mask": torch.ones_like(ids),
         }
-        theirs = answering(peers.theirs, batch, TOKENS)
+        theirs = answering(peers.theirs, batch, TOKENS, exact=peers.exact)
         sides = {
             f"instructblip-{name or 'bf16'}": answering(model, batch, TOKENS) for name, model in peers.ours.items()
         }

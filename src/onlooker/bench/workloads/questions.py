@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from onlooker.bench.peer import both, num_bytes
 from onlooker.bench.settings import FIRST_WORD, Settings
 from onlooker.bench.workloads.preprocess import frames
 from onlooker.bench.workloads.video_llava import ROUNDED, video_llava
-from onlooker.bench.writing import answering
+from onlooker.bench.writing import Dictation, answering, one_by_one
 from onlooker.models.video_llava.generation import VideoLlavaForConditionalGeneration
 from onlooker.models.video_llava.processor import VideoLlavaProcessor
 from onlooker.pipeline import Onlooker
@@ -42,14 +43,17 @@ def contests(settings: Settings) -> Iterator[Contest]:
         batches = [_batch(processor, clip, text) for text in QUESTIONS]
         told = settings.told("LLaMA", "CLIP")
         if "next-question" in settings.rows:
-            pair = _next(Onlooker(peers.ours[""], processor), clip), answering(peers.theirs, batches[-1], 1)
+            theirs = answering(peers.theirs, batches[-1], 1, exact=peers.exact)
+            pair = _next(Onlooker(peers.ours[""], processor), clip), theirs
             shape = f"{batches[-1]['input_ids'].shape[1]} positions, {told}"
             yield Contest(shape, {"next-question": pair}, torch.bfloat16)
         rows = {}
-        theirs = _Many(peers.theirs, batches).side()
+        theirs = one_by_one([answering(peers.theirs, batch, TOKENS, exact=peers.exact) for batch in batches])
         for name, model in peers.ours.items():
             if f"ten-questions-{name or 'bf16'}" in settings.rows:
-                side = Side(partial(_ask_all, Onlooker(model, processor), clip), weights=num_bytes(model))
+                eyes = Onlooker(model, processor)
+                side = Side(partial(_ask_all, eyes, clip), weights=num_bytes(model))
+                side.scores = partial(_scores_of_all, eyes, clip)
                 rows[f"ten-questions-{name or 'bf16'}"] = side, theirs
         if rows:
             shape = f"10 prompts of {batches[0]['input_ids'].shape[1]} positions, {TOKENS} tokens each, {told}"
@@ -60,37 +64,39 @@ def _next(eyes: Onlooker, clip: Any) -> Side:
     """The first token of a question that was never asked, about a clip that was asked about."""
     seen = eyes.encode(clip)
     eyes.ask(seen, QUESTIONS[0], max_new_tokens=1)
-    return Side(lambda: _ids(eyes, [eyes.ask(seen, QUESTIONS[-1], max_new_tokens=1)]), weights=num_bytes(eyes.model))
+
+    def write(**options: Any) -> list[list[int]]:
+        return _ids(eyes, [eyes.ask(seen, QUESTIONS[-1], max_new_tokens=1, **options)])
+
+    def scores(row: int, ids: list[int]) -> Tensor:
+        told = Dictation(ids)
+        write(logits_processor=[told])
+        return told.scores
+
+    return Side(write, scores=scores, weights=num_bytes(eyes.model))
 
 
-def _ask_all(eyes: Onlooker, clip: Any) -> list[list[int]]:
+def _ask_all(eyes: Onlooker, clip: Any, **options: Any) -> list[list[int]]:
     """From nothing: what was kept of the clip is given up first."""
     eyes.cache.clear()
-    return _ids(eyes, eyes.ask(clip, QUESTIONS, max_new_tokens=TOKENS))
+    return _ids(eyes, eyes.ask(clip, QUESTIONS, max_new_tokens=TOKENS, **options))
+
+
+def _scores_of_all(eyes: Onlooker, clip: Any, row: int, ids: list[int]) -> Tensor:
+    """[len(ids), V] of one question, asked with the others: batch after batch, of so many steps each."""
+    batch, place = divmod(row, eyes.batch_size)
+    told, steps = Dictation(ids, place), itertools.count()
+
+    def listen(written: Tensor, scores: Tensor) -> Tensor:
+        return told(written, scores) if next(steps) // TOKENS == batch else scores
+
+    _ask_all(eyes, clip, logits_processor=[listen])
+    return told.scores
 
 
 def _ids(eyes: Onlooker, answers: list[Any]) -> list[list[int]]:
     tokenizer = eyes.processor.tokenizer
     return [tokenizer.convert_tokens_to_ids(answer.text.split()) for answer in answers]
-
-
-class _Many:
-    """Their answers to all questions, one after the other."""
-
-    def __init__(self, model: Any, batches: Sequence[Mapping[str, Any]]) -> None:
-        self._model = model
-        self._sides = [answering(model, batch, TOKENS) for batch in batches]
-
-    def side(self) -> Side:
-        return Side(self._write, scores=self._scores, weights=num_bytes(self._model))
-
-    def _write(self) -> list[list[int]]:
-        return [side.work()[0] for side in self._sides]
-
-    def _scores(self, row: int, count: int) -> Tensor:
-        scores = self._sides[row].scores
-        assert scores is not None
-        return scores(0, count)
 
 
 def _batch(processor: VideoLlavaProcessor, clip: Any, question: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torch import Tensor
 from onlooker.bench.contest import Contest, Side
 from onlooker.bench.peer import both, num_bytes, random_words
 from onlooker.bench.settings import Settings
+from onlooker.bench.writing import Dictation, answering, one_by_one
 from onlooker.engine import Engine
 from onlooker.models.generation import Prompt
 from onlooker.models.language import LlamaForCausalLM
@@ -25,10 +26,11 @@ def contests(settings: Settings) -> Iterator[Contest]:
     with both(LlamaForCausalLM, config, torch.bfloat16) as peers:
         requests = Requests(peers.ours[""], peers.theirs, config["vocab_size"], longest=16 if settings.is_tiny else 96)
         engine = requests.side(requests.engine, peers.ours[""])
-        padded, alone = (requests.side(each, peers.theirs) for each in (requests.padded, requests.one_by_one))
+        padded = requests.side(requests.padded, peers.theirs)
+        alone = requests.alone(peers.exact)
         # What a request gets alone is right: in a padded batch of theirs it may get other tokens by rounding.
         alone.result = padded.result = cache(alone.work)
-        engine.scores = padded.scores = alone.scores = requests.scores
+        engine.scores, padded.scores, padded.exact = requests.scores, alone.scores, alone.exact
         shape = (
             f"prompts of {_range(ids.shape[1] for ids in requests.ids)} tokens, answers of {_range(requests.new)}, "
             f"together {sum(requests.new)}; without prompts and first tokens, {settings.told('LLaMA')}"
@@ -59,13 +61,27 @@ class Requests:
         """Decode alone: what the first tokens take is taken off."""
         return Side(partial(work, self.new), before=partial(work, [1] * len(self.new)), weights=num_bytes(model))
 
-    def engine(self, new: list[int]) -> list[list[int]]:
+    def engine(self, new: list[int], told: Dictation | None = None, listener: int = 0) -> list[list[int]]:
+        """
+        Args:
+            told: to one of the requests.
+        """
         engine, embed = Engine(self._ours, max_rows=8), self._ours.get_input_embeddings()
         with torch.no_grad():
             prompts = [Prompt(embed(ids), torch.ones_like(ids), ids) for ids in self.ids]
-        requests = [engine.submit(prompt, max_new_tokens=count) for prompt, count in zip(prompts, new)]
+        heard = [[told] if told is not None and row == listener else None for row in range(len(new))]
+        requests = [
+            engine.submit(prompt, max_new_tokens=count, logits_processor=each)
+            for prompt, count, each in zip(prompts, new, heard)
+        ]
         engine.run()
         return [request.tokens for request in requests]
+
+    def scores(self, row: int, ids: list[int]) -> Tensor:
+        """[len(ids), V] of one request in the engine, among the others."""
+        told = Dictation(ids)
+        self.engine(self.new, told, row)
+        return told.scores
 
     def padded(self, new: list[int]) -> list[list[int]]:
         longest = max(ids.shape[1] for ids in self.ids)
@@ -75,17 +91,16 @@ class Requests:
         out = self._theirs.generate(batch, attention_mask=mask, max_new_tokens=max(new), do_sample=False)
         return [row[longest : longest + count].tolist() for row, count in zip(out, new)]
 
-    def one_by_one(self, new: list[int]) -> list[list[int]]:
-        return [
-            self._alone(row, count)[0, ids.shape[1] :].tolist() for row, (ids, count) in enumerate(zip(self.ids, new))
-        ]
+    def alone(self, exact: Callable[[], Any]) -> Side:
+        """One by one.
 
-    def scores(self, row: int, count: int) -> Tensor:
-        """Theirs, [count, V] of a request alone."""
-        found = self._alone(row, count, output_logits=True, return_dict_in_generate=True)
-        return torch.cat(found.logits)
-
-    def _alone(self, row: int, count: int, **options: Any) -> Any:
-        ids = self.ids[row]
-        options |= {"max_new_tokens": count, "do_sample": False}
-        return self._theirs.generate(ids, attention_mask=torch.ones_like(ids), **options)
+        Args:
+            exact: makes their model in float32.
+        """
+        batches = [{"input_ids": ids, "attention_mask": torch.ones_like(ids)} for ids in self.ids]
+        return one_by_one(
+            [
+                answering(self._theirs, batch, count - 1, decode_only=True, exact=exact)
+                for batch, count in zip(batches, self.new)
+            ]
+        )

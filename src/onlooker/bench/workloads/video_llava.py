@@ -45,7 +45,7 @@ def contests(settings: Settings) -> Iterator[Contest]:
             "input_ids": ids,
             "attention_mask": torch.ones_like(ids),
         }
-        theirs = answering(peers.theirs, batch, TOKENS)
+        theirs = answering(peers.theirs, batch, TOKENS, exact=peers.exact)
         sides = {f"video-llava-{name or 'bf16'}": answering(model, batch, TOKENS) for name, model in peers.ours.items()}
         shape = f"{FRAMES} frames, {ids.shape[1]} + {TOKENS} tokens, {settings.told('LLaMA', 'CLIP')}"
         yield Contest(
