@@ -129,7 +129,7 @@ def test_what_cannot_be_is_said(build, message, tmp_path):
 def test_the_presets_of_published_sizes_reach_every_linear_layer_of_the_language_model():
     with torch.device("meta"):
         model = onlooker.VideoLlavaForConditionalGeneration(onlooker.VideoLlavaConfig())
-    add_lora(model)
+        add_lora(model)
     layers = {name.rsplit(".lora_A", 1)[0] for name, _ in model.named_parameters() if ".lora_A." in name}
     assert len(layers) == 32 * 7 and all(name.startswith("model.language_model.layers.") for name in layers)
     assert (peft_of(model).peft_config["default"].r, peft_of(model).peft_config["default"].lora_alpha) == (128, 256)
