@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -45,6 +49,23 @@ def test_parts_on_disk_give_the_same_answer_and_can_be_saved(folder: Path, tmp_p
         assert torch.equal(model(IDS), plain(IDS))
         model.save_pretrained(tmp_path / "again")
         assert torch.equal(Net.from_pretrained(tmp_path / "again", dtype=dtype)(IDS), plain(IDS))
+
+
+def test_copies_of_what_stays_on_disk_go_when_the_process_ends(tmp_path: Path) -> None:
+    net().save_pretrained(tmp_path / "model", safe_serialization=False)
+    (tmp_path / "temporary").mkdir()
+    code = f"""
+        from tests.weights.nets import Net
+        Net.from_pretrained({str(tmp_path / "model")!r}, device_map={MIXED!r})
+        import os
+        print(os.listdir({str(tmp_path / "temporary")!r}))
+    """
+    environment = os.environ | {"TMPDIR": str(tmp_path / "temporary")}
+    command = [sys.executable, "-c", textwrap.dedent(code)]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root, timeout=120, check=True)
+    assert "onlooker-offload-" in done.stdout
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 def test_auto_leaves_on_disk_what_memory_does_not_hold(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 import tempfile
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -157,6 +159,9 @@ def disk_index(
 ) -> tuple[dict[str, dict[str, Any]], Path | None]:
     """Say where accelerate finds the tensors that stay on disk: in the safetensors files, or copied out of .bin.
 
+    Args:
+        folder: where copies go; None is a folder that goes when the process ends.
+
     Returns:
         The index, and the folder that copies were written to.
     """
@@ -171,7 +176,9 @@ def disk_index(
         else:
             from accelerate.utils import offload_weight
 
-            target = target or Path(tempfile.mkdtemp(prefix="onlooker-offload-"))
+            if target is None:
+                target = Path(tempfile.mkdtemp(prefix="onlooker-offload-"))
+                atexit.register(shutil.rmtree, target, ignore_errors=True)
             target.mkdir(parents=True, exist_ok=True)
             offload_weight(Reader().convert(source, dtype, torch.device("cpu")), name, str(target), index=index)
     return index, target
