@@ -28,6 +28,10 @@ def compiled(picture: np.ndarray, height: int, width: int, mode: str) -> np.ndar
     return found
 
 
+def sides(rng: np.random.Generator, most: int) -> tuple[int, int]:
+    return int(rng.integers(1, most + 1)), int(rng.integers(1, most + 1))
+
+
 def random_picture(rng: np.random.Generator, height: int, width: int, channels: int) -> np.ndarray:
     """Noise, or nothing but black and white, where bicubic overshoots most."""
     picture = rng.integers(0, 256, (height, width, channels), dtype=np.uint8)
@@ -42,8 +46,8 @@ def test_every_byte_is_that_of_torch(mode: str, channels: int, most: int) -> Non
     rng = np.random.default_rng(most + channels)
     for largest in (3, 40, 300):
         for _ in range(8):
-            picture = random_picture(rng, *rng.integers(1, most + 1, 2), channels)
-            height, width = (int(side) for side in rng.integers(1, largest + 1, 2))
+            picture = random_picture(rng, *sides(rng, most), channels)
+            height, width = sides(rng, largest)
             expected = by_torch(picture, height, width, mode)
             assert np.array_equal(compiled(picture, height, width, mode), expected), (picture.shape, height, width)
 
@@ -61,6 +65,8 @@ def test_every_byte_is_that_of_torch(mode: str, channels: int, most: int) -> Non
         ((300, 224), (224, 224)),
         ((224, 224), (224, 224)),
         ((1, 4000), (1, 3)),
+        ((20, 3840), (9, 224)),
+        ((20, 9000), (9, 100)),
         ((17, 64), (272, 1024)),
     ],
 )
@@ -73,11 +79,12 @@ def test_sizes_that_are_met(mode: str, given: tuple[int, int], wanted: tuple[int
 def test_a_window_is_cut_out_of_the_whole() -> None:
     rng = np.random.default_rng(1)
     for _ in range(60):
-        picture = random_picture(rng, *rng.integers(1, 200, 2), int(rng.integers(1, 5)))
-        height, width = (int(side) for side in rng.integers(1, 120, 2))
+        picture = random_picture(rng, *sides(rng, 200), int(rng.integers(1, 5)))
+        height, width = sides(rng, 120)
         top, left = int(rng.integers(height)), int(rng.integers(width))
         window = slice(top, int(rng.integers(top, height)) + 1), slice(left, int(rng.integers(left, width)) + 1)
         found = resizing.resize(picture, height, width, "bicubic", *window)
+        assert found is not None
         assert np.array_equal(found, by_torch(picture, height, width, "bicubic")[window])
 
 
@@ -102,11 +109,25 @@ def test_strides_do_not_matter_and_nothing_outside_is_read_into_the_result() -> 
 
 
 @needs_native
+def test_values_are_looked_up_for_every_channel() -> None:
+    rng = np.random.default_rng(4)
+    for view in (
+        random_picture(rng, 9, 13, 3),
+        random_picture(rng, 30, 31, 5)[::-2, 3:],
+        np.zeros((1, 1, 1), np.uint8),
+    ):
+        table = rng.normal(size=(view.shape[2], 256)).astype(np.float32)
+        out = np.empty((view.shape[2], *view.shape[:2]), np.float32)
+        assert resizing.look_up(view, table, out)
+        assert np.array_equal(out, np.stack([row[view[:, :, c]] for c, row in enumerate(table)]))
+
+
+@needs_native
 def test_several_threads_do_not_disturb_each_other() -> None:
     rng = np.random.default_rng(3)
     pictures = [random_picture(rng, 120 + 40 * k, 200 + 30 * k, 3) for k in range(4)]
     expected = [by_torch(picture, 50, 70, "bicubic") for picture in pictures]
-    wrong = []
+    wrong: list[int] = []
 
     def work(k: int) -> None:
         wrong.extend(k for _ in range(50) if not np.array_equal(compiled(pictures[k], 50, 70, "bicubic"), expected[k]))

@@ -6,10 +6,11 @@
 // Plain C ABI, C++17, no libraries, no state. Compiled on the machine that runs it; see build.py.
 
 #include <algorithm>
-#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <vector>
+
+#include "resize_weights.h"
 
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
 #define ONLOOKER_X86 1
@@ -23,11 +24,6 @@ struct Picture {
     int64_t height, width, channels;  // 1 to 4 channels, side by side
     int64_t stride;                   // bytes from row to row, at least those of a row
 };
-
-// Outputs `first` to `stop` of a direction that has `size` of them.
-struct Part {
-    int64_t size, first, stop;
-};
 }
 
 #ifdef ONLOOKER_X86
@@ -38,82 +34,7 @@ struct Part {
 namespace {
 
 constexpr int64_t kRows = 8;     // resized across together, so that weights are read once for all of them
-constexpr int64_t kPixels = 4;   // of a vector: 4 times 4 sums of 32 bits, one for each channel
 constexpr int64_t kVectors = 4;  // summed together on the way down
-
-// ---------------------------------------------------------------------------------------------------------- weights
-
-// One direction: output i is the sum over k of weights[i][k] * input[start[i] + k].
-struct Axis {
-    std::vector<int32_t> start;
-    std::vector<int16_t> weights;  // [outputs][taps]
-    int64_t count, taps, precision;
-};
-
-double filter(double x, bool is_cubic) {
-    x = std::abs(x);
-    if (!is_cubic) return x < 1 ? 1 - x : 0;
-    const double a = -0.5;
-    if (x < 1) return ((a + 2) * x - (a + 3)) * x * x + 1;
-    return x < 2 ? ((a * x - 5 * a) * x + 8 * a) * x - 4 * a : 0;
-}
-
-// In the order of operations of torch, since the last bit counts; the precision comes from all outputs, wanted or not.
-Axis make_axis(int64_t inputs, const Part& part, bool is_cubic) {
-    const double scale = static_cast<double>(inputs) / part.size, shrink = std::max(scale, 1.0);
-    const double support = (is_cubic ? 2 : 1) * shrink, inverse = 1 / shrink;
-    const int64_t most = static_cast<int64_t>(std::ceil(support)) * 2 + 1;
-    std::vector<double> exact((part.stop - part.first) * most), current(most);
-    Axis axis{{}, {}, part.stop - part.first, 0, 0};
-    double peak = 0;
-    for (int64_t i = 0; i < part.size; ++i) {
-        const double center = scale * (i + 0.5);
-        const int64_t start = std::max(static_cast<int64_t>(center - support + 0.5), int64_t{0});
-        const int64_t stop = std::min(static_cast<int64_t>(center + support + 0.5), inputs);
-        const int64_t taps = std::min(std::max(stop - start, int64_t{0}), most);
-        double total = 0;
-        for (int64_t k = 0; k < taps; ++k) total += current[k] = filter((k + start - center + 0.5) * inverse, is_cubic);
-        for (int64_t k = 0; k < taps; ++k) peak = std::max(peak, current[k] /= total);
-        if (i < part.first || i >= part.stop) continue;
-        std::copy_n(current.data(), taps, exact.data() + (i - part.first) * most);
-        axis.start.push_back(static_cast<int32_t>(start));
-        axis.taps = std::max(axis.taps, taps);
-    }
-    while (axis.precision < 22 && static_cast<int>(0.5 + peak * (2 << axis.precision)) < 1 << 15) ++axis.precision;
-    axis.weights.resize(axis.count * axis.taps);
-    for (int64_t i = 0; i < axis.count; ++i)
-        for (int64_t k = 0; k < axis.taps; ++k) {
-            const double weight = exact[i * most + k] * (1 << axis.precision);
-            axis.weights[i * axis.taps + k] = static_cast<int16_t>(weight < 0 ? weight - 0.5 : weight + 0.5);
-        }
-    return axis;
-}
-
-// Weights in fours, those of kPixels outputs side by side: [outputs / kPixels][blocks][kPixels][4].
-void arrange_across(Axis& x) {
-    const int64_t blocks = (x.taps + 3) / 4, count = (x.count + kPixels - 1) / kPixels * kPixels;
-    std::vector<int16_t> arranged(count * blocks * 4);
-    for (int64_t i = 0; i < x.count; ++i)
-        for (int64_t k = 0; k < x.taps; ++k)
-            arranged[((i / kPixels * blocks + k / 4) * kPixels + i % kPixels) * 4 + k % 4] = x.weights[i * x.taps + k];
-    x.start.resize(count, x.start.back());
-    x.weights.swap(arranged);
-    x.taps = 4 * blocks;
-}
-
-// Weights of pairs of rows, 2i and 2i + 1; a weight of 0 comes before those that start with an odd row.
-void arrange_down(Axis& y) {
-    const int64_t taps = (y.taps / 2 + 1) * 2;
-    std::vector<int16_t> arranged(y.count * taps);
-    for (int64_t i = 0; i < y.count; ++i) {
-        std::copy_n(y.weights.data() + i * y.taps, y.taps, arranged.data() + i * taps + y.start[i] % 2);
-        y.start[i] /= 2;
-    }
-    y.weights.swap(arranged);
-    y.taps = taps;
-}
-
-// ----------------------------------------------------------------------------------------------------------- passes
 
 // Sums to 0..255, in 32 bits.
 INLINE __m512i levels(__m512i sums, __m128i precision) {
@@ -128,25 +49,26 @@ INLINE __m512i spread(int64_t channels) {
     return _mm512_broadcast_i32x4(_mm_load_si128(reinterpret_cast<const __m128i*>(from)));
 }
 
-// 64 bytes with the inputs of kPixels outputs: those of one place, or of a place for each.
-template <bool kIsNear>
-INLINE __m512i inputs(const uint8_t* row, const int64_t* at) {
-    auto load = [row, at](int i) TARGET { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(row + at[i])); };
-    __m512i bytes;
-    if (kIsNear) {
-        bytes = _mm512_loadu_si512(row + at[0]);
-    } else {
-        __m256i left = _mm256_inserti128_si256(_mm256_castsi128_si256(load(0)), load(1), 1);
-        __m256i right = _mm256_inserti128_si256(_mm256_castsi128_si256(load(2)), load(3), 1);
-        bytes = _mm512_inserti64x4(_mm512_castsi256_si512(left), right, 1);
-    }
-    asm("" : "+v"(bytes));  // or it is loaded again for every use
-    return bytes;
+INLINE __m512i load64(const uint8_t* bytes) {
+    __m512i loaded = _mm512_loadu_si512(bytes);
+    asm("" : "+v"(loaded));  // or it is loaded again for every use
+    return loaded;
+}
+
+INLINE __m128i load16(const uint8_t* bytes) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)); }
+
+// 16 bytes of each of 4 places.
+INLINE __m512i load16s(const uint8_t* row, const int64_t* at) {
+    const __m256i left = _mm256_inserti128_si256(_mm256_castsi128_si256(load16(row + at[0])), load16(row + at[1]), 1);
+    const __m256i right = _mm256_inserti128_si256(_mm256_castsi128_si256(load16(row + at[2])), load16(row + at[3]), 1);
+    return _mm512_inserti64x4(_mm512_castsi256_si512(left), right, 1);
 }
 
 // kRows rows across, into kRows / 2 rows of the ring: an even row in the low half of 32 bits, the odd one above.
-template <bool kIsNear>
-TARGET void across(const uint8_t* const* rows, int64_t channels, const Axis& x, __m512i* const* pairs) {
+// The inputs of kPixels outputs come by 1 or 2 loads of 64 bytes where these reach all of them, else by one for each.
+template <int64_t kLoads>
+TARGET void across(const uint8_t* const* rows, const Picture& picture, const Axis& x, __m512i* const* pairs) {
+    const int64_t channels = picture.channels;
     const __mmask64 is_used = 0x0001000100010001u * (0x5555u & ((1u << (4 * channels)) - 1));
     const __m512i pixel = _mm512_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3);
     const __m512i taps_low = _mm512_add_epi32(pixel, pixel), taps_high = _mm512_add_epi32(taps_low, _mm512_set1_epi32(1));
@@ -158,25 +80,38 @@ TARGET void across(const uint8_t* const* rows, int64_t channels, const Axis& x, 
         const int32_t* start = x.start.data() + i * kPixels;
         int64_t at[kPixels];
         for (int64_t k = 0; k < kPixels; ++k) at[k] = start[k] * channels;
-        // where the inputs of each pixel are in the 64 bytes, in each of 4 bytes
+        // Where the inputs of each pixel are in what was loaded, in each of 4 bytes.
         __m128i offsets = _mm_setr_epi32(0, 16, 32, 48);
-        if (kIsNear) {
-            offsets = _mm_sub_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(start)), _mm_set1_epi32(start[0]));
-            offsets = _mm_mullo_epi32(offsets, _mm_set1_epi32(static_cast<int32_t>(channels)));
+        if (kLoads < kPixels) {
+            const __m128i starts = _mm_loadu_si128(reinterpret_cast<const __m128i*>(start));
+            const __m128i loads = kLoads == 1 ? _mm_shuffle_epi32(starts, 0) : _mm_shuffle_epi32(starts, 0xA0);
+            offsets = _mm_mullo_epi32(_mm_sub_epi32(starts, loads), _mm_set1_epi32(static_cast<int32_t>(channels)));
+            if (kLoads == 2) offsets = _mm_add_epi32(offsets, _mm_setr_epi32(0, 0, 64, 64));
         }
         offsets = _mm_mullo_epi32(offsets, _mm_set1_epi32(0x01010101));
         const __m512i low = _mm512_add_epi8(pattern, _mm512_permutexvar_epi32(pixel, _mm512_castsi128_si512(offsets)));
         const __m512i high = _mm512_add_epi8(low, two);
         __m512i sums[kRows];
         for (auto& sum : sums) sum = half;
+        // Those of the next rows come meanwhile. They may not be there, which does not matter to a prefetch.
+        for (int64_t r = 0; r < kRows; ++r) _mm_prefetch(rows[r] + at[0] + kRows * picture.stride, _MM_HINT_T1);
         for (int64_t block = 0; block < x.taps / 4; ++block, weights += 4 * kPixels) {
             __m512i taps = _mm512_castsi256_si512(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(weights)));
             const __m512i first = _mm512_permutexvar_epi32(taps_low, taps);
             const __m512i second = _mm512_permutexvar_epi32(taps_high, taps);
             for (int64_t r = 0; r < kRows; ++r) {
-                const __m512i bytes = inputs<kIsNear>(rows[r] + 4 * channels * block, at);
-                sums[r] = _mm512_dpwssd_epi32(sums[r], _mm512_maskz_permutexvar_epi8(is_used, low, bytes), first);
-                sums[r] = _mm512_dpwssd_epi32(sums[r], _mm512_maskz_permutexvar_epi8(is_used, high, bytes), second);
+                const uint8_t* row = rows[r] + 4 * channels * block;
+                const __m512i bytes = kLoads < kPixels ? load64(row + at[0]) : load16s(row, at);
+                __m512i left, right;
+                if (kLoads == 2) {
+                    const __m512i more = load64(row + at[2]);
+                    left = _mm512_maskz_permutex2var_epi8(is_used, bytes, low, more);
+                    right = _mm512_maskz_permutex2var_epi8(is_used, bytes, high, more);
+                } else {
+                    left = _mm512_maskz_permutexvar_epi8(is_used, low, bytes);
+                    right = _mm512_maskz_permutexvar_epi8(is_used, high, bytes);
+                }
+                sums[r] = _mm512_dpwssd_epi32(_mm512_dpwssd_epi32(sums[r], left, first), right, second);
             }
         }
         for (int64_t r = 0; r < kRows; r += 2) {
@@ -186,12 +121,14 @@ TARGET void across(const uint8_t* const* rows, int64_t channels, const Axis& x, 
     }
 }
 
-// Whether 64 bytes always reach all inputs of kPixels outputs and 4 weights.
-bool is_near(const Axis& x, int64_t channels) {
-    int64_t most = 0;
-    for (int64_t i = 0; i < x.count; i += kPixels)
-        most = std::max<int64_t>(most, x.start[i + kPixels - 1] - x.start[i]);
-    return (most + 4) * channels <= 64;
+int64_t loads_for(const Axis& x, int64_t channels) {
+    for (int64_t loads : {1, 2}) {
+        int64_t most = 0;  // from the first to the last of the outputs that share a load
+        for (size_t i = 0; i < x.start.size(); i += kPixels / loads)
+            most = std::max<int64_t>(most, x.start[i + kPixels / loads - 1] - x.start[i]);
+        if ((most + 4) * channels <= 64) return loads;
+    }
+    return kPixels;
 }
 
 // One row of the result from pairs of rows in the ring.
@@ -263,6 +200,15 @@ int onlooker_can_resize() {
 
 #ifdef ONLOOKER_X86
 
+// planes[c][y][x] = table[c][picture[y][x][c]], of any number of channels.
+void onlooker_look_up(const Picture* picture, const float* table, float* planes) {
+    for (int64_t c = 0; c < picture->channels; ++c, table += 256)
+        for (int64_t y = 0; y < picture->height; ++y, planes += picture->width) {
+            const uint8_t* row = picture->data + y * picture->stride + c;
+            for (int64_t x = 0; x < picture->width; ++x) planes[x] = table[row[x * picture->channels]];
+        }
+}
+
 // `result` is [rows, columns, channels] of the resized picture.
 void onlooker_resize(
     const Picture* picture, const Part* rows, const Part* columns, int is_cubic, uint8_t* result) {
@@ -280,7 +226,8 @@ void onlooker_resize(
     auto* ring = reinterpret_cast<__m512i*>((reinterpret_cast<uintptr_t>(memory.data()) + 63) / 64 * 64);
     auto* row = reinterpret_cast<uint8_t*>(ring + slots * width);
     auto slot = [&](int64_t pair) { return ring + (pair & (slots - 1)) * width; };
-    auto* step = is_near(x, channels) ? across<true> : across<false>;
+    const int64_t loads = loads_for(x, channels);
+    auto* step = loads == 1 ? across<1> : loads == 2 ? across<2> : across<kPixels>;
     std::vector<const __m512i*> needed(pairs);
     const uint8_t* given[kRows];
     __m512i* made[kRows / 2];
@@ -289,7 +236,7 @@ void onlooker_resize(
         for (; done < y.start[i] + pairs; done += kRows / 2) {
             source.get(2 * done, given);
             for (int64_t k = 0; k < kRows / 2; ++k) made[k] = slot(done + k);
-            step(given, channels, x, made);
+            step(given, *picture, x, made);
         }
         for (int64_t k = 0; k < pairs; ++k) needed[k] = slot(y.start[i] + k);
         down(needed.data(), y.weights.data() + y.taps * i, y, vectors, channels, row);

@@ -1,4 +1,4 @@
-"""Calls the compiled 8-bit resize, which gives torch's bytes; says by None that it cannot, and torch does it then.
+"""Calls the compiled work on 8-bit pictures; says when it cannot, and torch and numpy do the same then.
 
 Set ONLOOKER_NATIVE=0 to keep everything in torch.
 """
@@ -43,7 +43,7 @@ def _library() -> Any:
         return None
     if not library.onlooker_can_resize():
         return None
-    library.onlooker_resize.restype = None
+    library.onlooker_resize.restype = library.onlooker_look_up.restype = None
     return library
 
 
@@ -66,15 +66,39 @@ def resize(picture: np.ndarray, height: int, width: int, mode: str, rows: slice,
     library = _library()
     if library is None:
         return None
-    channels = picture.shape[2]
-    if picture.strides[1:] != (channels, 1) or picture.strides[0] < picture.shape[1] * channels:
-        picture = np.ascontiguousarray(picture)
-    result = np.empty((rows.stop - rows.start, columns.stop - columns.start, channels), dtype=np.uint8)
+    picture, described = _described(picture)
+    result = np.empty((rows.stop - rows.start, columns.stop - columns.start, picture.shape[2]), dtype=np.uint8)
     library.onlooker_resize(
-        ctypes.byref(_Picture(picture.ctypes.data, *picture.shape, picture.strides[0])),
+        ctypes.byref(described),
         ctypes.byref(_Part(height, rows.start, rows.stop)),
         ctypes.byref(_Part(width, columns.start, columns.stop)),
         MODES.index(mode),
         ctypes.c_void_p(result.ctypes.data),
     )
     return result
+
+
+def look_up(picture: np.ndarray, table: np.ndarray, out: np.ndarray) -> bool:
+    """Write table[c, picture[y, x, c]] to out[c, y, x], if that is compiled here.
+
+    Args:
+        picture: uint8 [h, w, C], of any strides.
+        table: float32 [C, 256], contiguous.
+        out: float32 [C, h, w], contiguous.
+    """
+    library = _library()
+    if library is None:
+        return False
+    picture, described = _described(picture)
+    library.onlooker_look_up(
+        ctypes.byref(described), ctypes.c_void_p(table.ctypes.data), ctypes.c_void_p(out.ctypes.data)
+    )
+    return True
+
+
+def _described(picture: np.ndarray) -> tuple[np.ndarray, _Picture]:
+    """Where the bytes are, and the array that holds them: copied when pixels are not side by side."""
+    channels = picture.shape[2]
+    if picture.strides[1:] != (channels, 1) or picture.strides[0] < picture.shape[1] * channels:
+        picture = np.ascontiguousarray(picture)
+    return picture, _Picture(picture.ctypes.data, *picture.shape, picture.strides[0])

@@ -7,6 +7,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from onlooker.native import resizing
+
 
 def channel_values(values: float | Sequence[float], name: str) -> float | tuple[float, ...]:
     """A mean or deviation, for all channels at once or one by one, in a form that can be compared and hashed.
@@ -37,7 +39,7 @@ def model_values(
         picture: [h, w, C] of any numeric type.
         fractions: 255 of a uint8 picture stands for 1.0.
         rescale_factor, mean, std: None to leave the step out (mean and std together).
-        out: float32 [C, h, w] to write into.
+        out: float32 [C, h, w] to write into, contiguous.
 
     Returns:
         float32 [C, h, w].
@@ -53,6 +55,8 @@ def model_values(
     table = _table(channels, fractions, rescale_factor, mean, std)
     if out is None:
         out = np.empty((channels, *picture.shape[:2]), dtype=np.float32)
+    if resizing.look_up(picture, table, out):
+        return out
     planes = np.ascontiguousarray(picture.transpose(2, 0, 1))  # a quarter faster than to look up every third byte
     for channel in range(channels):
         np.take(table[channel], planes[channel], out=out[channel], mode="clip")  # "raise" would buffer
