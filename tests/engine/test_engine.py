@@ -136,6 +136,18 @@ def test_buffers_grow_in_blocks_and_shrink_when_half_is_free():
     assert tight.grown(Room(4, 100, 0), Room(5, 150, 0), arriving=100) is None
 
 
+def test_memory_is_given_back_while_others_go_on(model):
+    engine = Engine(model)
+    last = engine.submit(prompt(model, 3), **free(24))
+    for seed in range(7):
+        engine.submit(prompt(model, 3, seed=seed), **free(4))
+    engine.step()
+    most = engine.cache_bytes
+    while engine.num_rows > 1:
+        engine.step()
+    assert last.state == "running" and engine.cache_bytes <= most // 4
+
+
 @pytest.mark.parametrize("family", ["opt", "llama"])
 def test_a_long_prompt_is_run_in_parts_between_the_steps_of_others(family):
     model = tiny(family)
@@ -161,6 +173,20 @@ def test_a_long_prompt_is_run_in_parts_between_the_steps_of_others(family):
 
 
 @pytest.mark.parametrize("family", ["opt", "llama"])
+def test_a_long_prompt_and_short_ones_that_come_with_it_keep_to_any_limit(family):
+    model = tiny(family)
+    limits = Engine(model).limits
+    for columns in range(56, 160, 4):
+        most = limits.size(Room(1, columns))
+        engine = Engine(model, max_cache_bytes=most, prefill=20)
+        requests = [engine.submit(prompt(model, 5, media=media), **free(4)) for media in (8, 17, 9)]
+        while not engine.is_idle:
+            engine.step()
+            assert engine.cache_bytes <= most
+        assert [request.state for request in requests] == ["finished"] * 3
+
+
+@pytest.mark.parametrize("family", ["opt", "llama"])
 def test_a_request_goes_on_from_a_known_part_of_its_prompt(family):
     model = tiny(family)
     engine, asked = Engine(model), prompt(model, 4, media=6)
@@ -181,6 +207,16 @@ def test_a_record_is_given_where_it_is_asked_for(model):
     record, want = request.result(), model.write(asked, None, wanted)
     assert record.sequences.tolist() == want.sequences.tolist()
     torch.testing.assert_close(record.sequences_scores, want.sequences_scores)
+
+
+def test_a_request_that_needs_many_rows_lets_others_use_the_few_that_are_free(model):
+    engine = Engine(model, max_rows=4)
+    engine.submit(prompt(model, 2), **free(9))
+    wide = engine.submit(prompt(model, 2), **{**options("beams", 0, 4), "num_beams": 4})
+    narrow = [engine.submit(prompt(model, 2, seed=seed), **free(4)) for seed in range(3)]
+    assert engine.step() == 4 and wide.state == "waiting"
+    assert [request.state for request in narrow] == ["running"] * 3
+    engine.run()
 
 
 def test_a_request_that_needs_many_rows_is_not_passed_for_ever(model):

@@ -167,7 +167,8 @@ class Engine:
             if rows >= self.limits.max_rows or budget <= 0 or len(blocked) == PATIENCE:
                 break
             is_long = LongPrompt.fits(request, self._prefill)
-            if (is_long and self._long is not None) or self._room_with([*taken, request]) is None:
+            room = self._room_with(taken, request) if is_long else self._room_with([*taken, request])
+            if (is_long and self._long is not None) or room is None:
                 blocked.append(request)
                 if request.passed >= PATIENCE:
                     break
@@ -184,14 +185,20 @@ class Engine:
         for requests in group(taken):
             self._join(run_prompts(requests), requests, room)
 
-    def _room_with(self, newcomers: list[Request]) -> Room | None:
-        """The room to make for requests beside those that run, and a long one; None when there is none."""
+    def _room_with(self, newcomers: list[Request], long: Request | None = None) -> Room | None:
+        """The room to make for requests beside those that run, and a long one; None when there is none.
+
+        Args:
+            long: one that is to become the long one; its cache is there while those of the others arrive.
+        """
         room = self._rows.needed()
-        for request in [*newcomers, *([self._long.request] if self._long else [])]:
+        for request in [*newcomers, *([self._long.request] if self._long else []), *([long] if long else [])]:
             room = room.beside(request.room)
         if room.rows > self.limits.max_rows:
             return None
         arriving = self._arriving(newcomers) + (self._long.nbytes if self._long else 0)
+        if long is not None:
+            arriving += self.limits.size(Room(1, long.positions))
         return self.limits.grown(self._rows.room, room, arriving)
 
     def _arriving(self, requests: list[Request]) -> int:
