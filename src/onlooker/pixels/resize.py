@@ -77,7 +77,7 @@ def resize(
     Args:
         picture: Pillow image in RGB, or array [h, w, C] with values as `to_eight_bits` takes them.
         resample: Pillow's number of the filter.
-        resize_with: "pillow", or "torch": the same filters, up to ten times faster, and at most two levels away.
+        resize_with: "pillow", or "torch": the same filters, many times faster, and at most two levels away.
         keep: the rows and columns that are wanted, with starts and stops; others may not even be computed.
 
     Returns:
