@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 import pytest
 
@@ -38,23 +39,30 @@ def is_within_a_point(before: Sequence[bool], after: Sequence[bool]) -> bool:
     return lost - won <= POINT * len(before) + 2.33 * (lost + won) ** 0.5
 
 
-@pytest.mark.parametrize("name", ANSWERERS)
-def test_answers_are_as_right_as_before(load, quantised, name):
+def right_answers(eyes: Onlooker) -> list[bool]:
     tasks = draw_exam("test", "train", PER_KIND)
-    before, after = (marks(tasks, answer(eyes, tasks)) for eyes in (load(name), quantised(name)))
-    assert is_within_a_point(before, after), (sum(before), sum(after))
+    return marks(tasks, answer(eyes, tasks))
 
 
-def test_captions_are_as_right_as_before(load, quantised):
+def right_captions(eyes: Onlooker) -> list[bool]:
     scenes = [draw_scene(seed, "test", is_still=True) for seed in range(STILLS)]
-    pictures = [render(scene, SIZE)[0] for scene in scenes]
+    said = eyes.caption([render(scene, SIZE)[0] for scene in scenes], max_new_tokens=32)
+    texts = [each.text for each in said]
+    return [text == caption(scene) or stated_facts(text) == facts_of(scene) for text, scene in zip(texts, scenes)]
 
-    def right(eyes: Onlooker) -> list[bool]:
-        texts = [said.text for said in eyes.caption(pictures, max_new_tokens=32)]
-        return [text == caption(scene) or stated_facts(text) == facts_of(scene) for text, scene in zip(texts, scenes)]
 
-    before, after = right(load(CAPTIONER)), right(quantised(CAPTIONER))
-    assert is_within_a_point(before, after), (sum(before), sum(after))
+@pytest.fixture(scope="module")
+def before(load):
+    """What the checkpoint of a name gets right as it is: asked once, compared with each rounding."""
+    return cache(lambda right, name: right(load(name)))
+
+
+@pytest.mark.parametrize(
+    ("right", "name"), [*((right_answers, name) for name in ANSWERERS), (right_captions, CAPTIONER)]
+)
+def test_answers_and_captions_are_as_right_as_before(before, quantised, right, name):
+    whole, rounded = before(right, name), right(quantised(name))
+    assert is_within_a_point(whole, rounded), (sum(whole), sum(rounded))
 
 
 def test_a_model_that_forgot_a_twentieth_is_found_out():
