@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from onlooker.bench.timing import in_turns, ratio
-from onlooker.native import products
+from onlooker.native import library
 from onlooker.quant import packed
 from onlooker.quant.linears import Int4Linear, Int8Linear
 from onlooker.quant.packed import PackedLinear
@@ -58,12 +58,12 @@ def ways(inputs: int, outputs: int, x: torch.Tensor) -> dict[str, Callable[[], A
     found: dict[str, Callable[[], Any]] = {}
     for kind in ("bfloat16", "packed", "int8", "int4"):
         for engine in ("torch",) if kind == "bfloat16" else ("native", "torch"):
-            if engine == "native" and not products.features():
+            if engine == "native" and not library.features():
                 continue
             turn = cycle(layers(kind, inputs, outputs, few))
 
             def work(turn: Any = turn, engine: str = engine) -> torch.Tensor:
-                with nullcontext() if engine == "native" else products.disabled():
+                with nullcontext() if engine == "native" else library.disabled():
                     return next(turn)(x)
 
             for _ in range(2 * few):  # packs what is packed
@@ -83,7 +83,7 @@ def errors(inputs: int = 4096, outputs: int = 256) -> None:
             layer.store(weight, torch.device("cpu"))
             name = layer.kind + (f" groups of {layer.group_size}" if isinstance(layer, Int4Linear) else "")
             for engine in ("native", "torch"):
-                with nullcontext() if engine == "native" else products.disabled():
+                with nullcontext() if engine == "native" else library.disabled():
                     error = (layer(x).double() - exact).norm() / exact.norm()
                 print(f"  {rows:4} rows  {name:20} {engine:7} {100 * error:6.3f} %")
 
@@ -97,7 +97,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     packed.USES_BEFORE_PACKING = 1
-    print(f"torch {torch.__version__}, {platform.machine()}, one thread; native: {bool(products.features())}")
+    print(f"torch {torch.__version__}, {platform.machine()}, one thread; native: {bool(library.features())}")
     with torch.inference_mode():
         if options.errors:
             errors()

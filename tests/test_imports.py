@@ -14,7 +14,8 @@ SOURCE = Path(__file__).parent.parent / "src" / "onlooker"
 # From the bottom up.  A room may import from lower floors, and from its own floor unless the floor is parted.
 FLOORS: list[tuple[set[str], bool]] = [  # (rooms, parted: rooms of this floor do not know each other)
     ({"errors", "config", "outputs", "hub", "checkpoints"}, False),
-    ({"media", "text", "nn", "native"}, True),
+    ({"native"}, False),
+    ({"media", "text", "nn"}, True),
     ({"pixels", "vision", "bridge", "language", "weights", "quant", "reuse"}, True),
     ({"generate"}, False),
     ({"pretrained"}, False),

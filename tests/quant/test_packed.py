@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from onlooker.language.t5_layers import Float32Linear
-from onlooker.native import products
+from onlooker.native import library
 from onlooker.quant import packed
 from onlooker.quant.packed import PackedLinear, pack
 
@@ -23,7 +23,7 @@ def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
     monkeypatch.setattr(packed, "LEAST_WEIGHTS", 1)
     monkeypatch.setattr(packed, "USES_BEFORE_PACKING", 1)
     if request.param == "torch":
-        with products.disabled():
+        with library.disabled():
             yield request.param
     else:
         yield request.param

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 import onlooker
 from onlooker.errors import CheckpointError
-from onlooker.native import products
+from onlooker.native import library
 from onlooker.quant.linears import Int4Linear, Int8Linear, QuantizedLinear
 from onlooker.quant.rounding import dequantize_int4, dequantize_int8, quantize_int4, quantize_int8
 from onlooker.quant.weights import WeightQuantization
@@ -28,7 +28,7 @@ NF4 += [0.0796, 0.1609, 0.2461, 0.3379, 0.4407, 0.5626, 0.7230, 1.0]
 
 @pytest.fixture(params=["native", "torch"])
 def engine(request: pytest.FixtureRequest) -> Iterator[str]:
-    with nullcontext() if request.param == "native" else products.disabled():
+    with nullcontext() if request.param == "native" else library.disabled():
         yield request.param
 
 

@@ -18,7 +18,7 @@ from onlooker.bench.limits import limits
 from onlooker.bench.peer import versions
 from onlooker.bench.settings import Settings
 from onlooker.bench.table import chosen
-from onlooker.native import products
+from onlooker.native import library
 
 
 @dataclass
@@ -75,7 +75,7 @@ def run(
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # theirs, of what random weights lack
-            native = bool(products.features())
+            native = bool(library.features())
             report = Report(told, limits(settings), settings.rounds, settings.threads, settings.is_tiny, native)
             begun(report)
             for workload, rows in wanted.items():

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from onlooker.bench.contest import Side
 from onlooker.bench.peer import num_bytes
-from onlooker.native import products
+from onlooker.native import library
 
 
 def answering(
@@ -113,7 +113,7 @@ def _widened(value: Any) -> Any:
 
 
 def _kernels(is_native: bool) -> AbstractContextManager[Any]:
-    return nullcontext() if is_native else products.disabled()
+    return nullcontext() if is_native else library.disabled()
 
 
 def bytes_of_a_step(model: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
 import platform
@@ -27,6 +28,15 @@ def find_compiler() -> str | None:
 def cache_folder() -> Path:
     """Where compiled libraries are kept: $XDG_CACHE_HOME/onlooker/native."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "onlooker" / "native"
+
+
+def load(name: str) -> ctypes.CDLL | None:
+    """The functions of one source; None where they cannot be had, or ONLOOKER_NATIVE is 0."""
+    path = None if os.environ.get("ONLOOKER_NATIVE", "1") == "0" else build(name)
+    try:
+        return None if path is None else ctypes.CDLL(str(path))
+    except OSError:  # compiled for another system, or a folder that nothing may be run from
+        return None
 
 
 def build(name: str) -> Path | None:

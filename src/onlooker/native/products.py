@@ -1,83 +1,22 @@
-"""Calls the compiled products with tensors; says by None that it cannot, and torch does the work then.
+"""Calls the compiled products of linears with tensors; ask `library` first whether they can be had.
 
-Set ONLOOKER_NATIVE=0 to keep everything in torch.
+Where a function says by None that it cannot, torch does the work.
 """
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import os
-import threading
-from collections.abc import Iterator
-from typing import Any
-
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from onlooker.native.build import build
+from onlooker.native.library import kernels
 
-# Up to so many rows a product mostly waits for memory and is done here; above, torch's blocked products are as fast.
-BF16_ROWS = 8
-#: From so many rows on, int8 weights are laid out in panels first.
-INT8_PANEL_ROWS = 5
-INT4_ROWS = 48
-_BF16, _VNNI = 1, 2
-_POINTER, _SIZE, _INT = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int
-_lock = threading.Lock()
-
-
-class _State:
-    library: Any = None
-    features: int | None = None  # None: not looked for yet
-    is_off = False
-
-
-def features() -> int:
-    """What can be done here, as bits: 1 bfloat16, 2 int8 and int4. The first call compiles."""
-    if _State.is_off:
-        return 0
-    if _State.features is None:
-        with _lock:
-            if _State.features is None:
-                _State.features = _load()
-    return _State.features
-
-
-def has_bf16() -> bool:
-    return bool(features() & _BF16)
-
-
-def has_integers() -> bool:
-    return bool(features() & _VNNI)
-
-
-@contextlib.contextmanager
-def disabled() -> Iterator[None]:
-    """Do without the compiled products inside."""
-    before, _State.is_off = _State.is_off, True
-    try:
-        yield
-    finally:
-        _State.is_off = before
-
-
-def _load() -> int:
-    path = None if os.environ.get("ONLOOKER_NATIVE", "1") == "0" else build("linear")
-    if path is None:
-        return 0
-    try:
-        library = ctypes.CDLL(str(path))
-    except OSError:  # compiled for another system, or a folder that nothing may be run from
-        return 0
-    library.onlooker_bf16.argtypes = [*[_POINTER] * 4, *[_SIZE] * 3, _INT]
-    library.onlooker_bf16.restype = None
-    library.onlooker_int8.argtypes = [*[_POINTER] * 5, *[_SIZE] * 4, _INT]
-    library.onlooker_int4.argtypes = [*[_POINTER] * 6, *[_SIZE] * 3, _INT, _INT]
-    library.onlooker_int4_values.argtypes = [*[_POINTER] * 4, *[_SIZE] * 2, _INT, _INT]
-    library.onlooker_int4_values.restype = None
-    _State.library = library
-    return library.onlooker_features()
+#: Up to so many rows of bfloat16 a product mostly waits for memory; without the compiled one, packing pays there.
+FEW_ROWS = 8
+#: Up to so many rows the compiled product is faster than torch's, which lays weights out first.
+SOME_ROWS = 48
+#: From so many rows on, weights of fewer bits are laid out in panels here.
+_INT8_PANELS, _INT4_PANELS = 5, 12
 
 
 def bf16(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -88,14 +27,19 @@ def bf16(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         weight: [N, K], contiguous.
     """
     rows = _rows(x)
+    if (
+        len(rows) > FEW_ROWS
+    ):  # a line further: rows that are a power of two apart share the few places a cache has for them
+        rows = F.pad(rows, (0, 32))
     y = torch.empty(*x.shape[:-1], len(weight), dtype=x.dtype)
-    _State.library.onlooker_bf16(
+    kernels().onlooker_bf16(
         rows.data_ptr(),
         weight.data_ptr(),
         None if bias is None else bias.data_ptr(),
         y.data_ptr(),
         len(rows),
         *weight.shape,
+        rows.shape[1],
         torch.get_num_threads(),
     )
     return y
@@ -109,10 +53,11 @@ def int8(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tenso
         weight: [N, K] int8.
         scale: [N, groups of 64 inputs] bfloat16.
     """
-    rows = _rows(x).float()
-    y = torch.empty(*x.shape[:-1], len(weight))
+    rows = _rows(x)
+    rows = rows if rows.dtype == torch.bfloat16 else rows.float()
+    y = torch.empty(*x.shape[:-1], len(weight), dtype=rows.dtype)
     more = None if bias is None else bias.float()
-    done = _State.library.onlooker_int8(
+    done = kernels().onlooker_int8(
         rows.data_ptr(),
         weight.data_ptr(),
         scale.data_ptr(),
@@ -120,7 +65,8 @@ def int8(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tenso
         y.data_ptr(),
         len(rows),
         *weight.shape,
-        INT8_PANEL_ROWS,
+        rows.dtype == torch.bfloat16,
+        _INT8_PANELS,
         torch.get_num_threads(),
     )
     return y.to(x.dtype) if done else None
@@ -135,10 +81,11 @@ def int4(x: Tensor, weight: Tensor, scale: Tensor, zero: Tensor, bias: Tensor | 
         scale, zero: [N, groups] bfloat16.
         group: 64 or 128 inputs.
     """
-    rows = _rows(x).float()
-    y = torch.empty(*x.shape[:-1], len(weight))
+    rows = _rows(x)
+    rows = rows if rows.dtype == torch.bfloat16 else rows.float()
+    y = torch.empty(*x.shape[:-1], len(weight), dtype=rows.dtype)
     more = None if bias is None else bias.float()
-    done = _State.library.onlooker_int4(
+    done = kernels().onlooker_int4(
         rows.data_ptr(),
         weight.data_ptr(),
         scale.data_ptr(),
@@ -149,23 +96,11 @@ def int4(x: Tensor, weight: Tensor, scale: Tensor, zero: Tensor, bias: Tensor | 
         len(weight),
         rows.shape[1],
         group,
+        rows.dtype == torch.bfloat16,
+        _INT4_PANELS,
         torch.get_num_threads(),
     )
     return y.to(x.dtype) if done else None
-
-
-def int4_values(weight: Tensor, scale: Tensor, zero: Tensor, out: Tensor, group: int) -> Tensor:
-    """Write the weights of `int4` themselves into `out` [N, inputs], bfloat16 and contiguous."""
-    _State.library.onlooker_int4_values(
-        weight.data_ptr(),
-        scale.data_ptr(),
-        zero.data_ptr(),
-        out.data_ptr(),
-        *out.shape,
-        group,
-        torch.get_num_threads(),
-    )
-    return out
 
 
 def _rows(x: Tensor) -> Tensor:

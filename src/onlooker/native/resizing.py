@@ -6,13 +6,12 @@ Set ONLOOKER_NATIVE=0 to keep everything in torch.
 from __future__ import annotations
 
 import ctypes
-import os
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from onlooker.native.build import build
+from onlooker.native.build import load
 
 MODES = ("bilinear", "bicubic")
 
@@ -34,14 +33,8 @@ class _Picture(ctypes.Structure):
 @cache
 def _library() -> Any:
     """The compiled functions, or None. The first call compiles."""
-    path = None if os.environ.get("ONLOOKER_NATIVE", "1") == "0" else build("resize")
-    if path is None:
-        return None
-    try:
-        library = ctypes.CDLL(str(path))
-    except OSError:  # compiled for another system, or a folder that nothing may be run from
-        return None
-    if not library.onlooker_can_resize():
+    library = load("resize")
+    if library is None or not library.onlooker_can_resize():
         return None
     library.onlooker_resize.restype = library.onlooker_look_up.restype = None
     return library

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from onlooker.native.attention import attention, can_attend
+
 IMPLEMENTATIONS = ("eager", "sdpa", "flash_attention_2")
 
 
@@ -47,6 +49,8 @@ def attend(
     # Its kernels know half precision only; what a recipe keeps in float32 (a Q-Former) takes torch's own.
     if implementation == "flash_attention_2" and mask is None and q.dtype in (torch.float16, torch.bfloat16):
         return _flash(q, k, v, is_causal, scale, dropout).flatten(2), None
+    if not dropout and can_attend(q, k, v, mask):
+        return attention(q, k, v, mask, scale, is_causal).flatten(2), None
     if q.shape[2] == 1 and q.device.type == "cpu" and q.dtype != torch.float32 and not dropout:
         return _join(_one_query(q, k, v, mask, scale)), None
     out = F.scaled_dot_product_attention(
@@ -98,7 +102,8 @@ def _one_query(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: floa
     batch, heads, _, width = q.shape
     kv_heads, length = k.shape[1:3]
     grouped = (q * scale).view(batch, kv_heads, heads // kv_heads, width)
-    scores = grouped @ k.transpose(-1, -2)  # [B, Hkv, H / Hkv, S]
+    # Keys times a query, and not the other way round: torch reads a long matrix row by row then, twice as fast.
+    scores = (k @ grouped.transpose(-1, -2)).transpose(-1, -2)  # [B, Hkv, H / Hkv, S]
     if mask is not None:
         repeats = 1 if mask.shape[1] == 1 else heads // kv_heads
         scores = scores + mask.expand(batch, -1, 1, length).reshape(batch, -1, repeats, length)

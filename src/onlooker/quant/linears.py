@@ -2,9 +2,9 @@
 
 The stored weight is what is kept in memory, plain, so that a mapped file serves as it is:
 
-- int8: the compiled product, which rounds activations to 8 bits for every 64 inputs; without it torch's packed products
-  for few rows (decoding), and floats of some weights at a time for many (prompts, pictures);
-- int4: the same for few rows; many rows always take floats of some weights at a time;
+- the compiled products, which round activations to 8 bits for every 64 inputs;
+- without them torch's packed products for few rows (decoding), and floats of some weights at a time for many (prompts,
+  pictures);
 - gradients, other devices, odd sizes: the weights as floats in an ordinary linear.
 """
 
@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from onlooker.native import products
+from onlooker.native import library, products
 from onlooker.quant.packed_int8 import PackedInt8
 from onlooker.quant.rounding import (
     dequantize_int4,
@@ -133,7 +133,7 @@ class Int8Linear(QuantizedLinear):
         return dequantize_int8(self.weight, self.weight_scale, dtype)
 
     def _product(self, x: Tensor) -> Tensor | None:
-        if products.has_integers():
+        if library.has_integers():
             return products.int8(x, self.weight, self.weight_scale, self.bias)
         if x.numel() > _TORCH_ROWS * self.in_features:
             return self._in_blocks(x)
@@ -174,12 +174,9 @@ class Int4Linear(QuantizedLinear):
         return dequantize_int4(self.weight, self.weight_scale, self.weight_zero, self.in_features, dtype)
 
     def _product(self, x: Tensor) -> Tensor | None:
-        rows = x.numel() // self.in_features
-        if rows <= products.INT4_ROWS and products.has_integers():
-            y = products.int4(x, self.weight, self.weight_scale, self.weight_zero, self.bias, self.group_size)
-            if y is not None:
-                return y
-        if rows > _TORCH_ROWS:
+        if library.has_integers():
+            return products.int4(x, self.weight, self.weight_scale, self.weight_zero, self.bias, self.group_size)
+        if x.numel() > _TORCH_ROWS * self.in_features:
             return self._in_blocks(x)
         if self.out_features % 16 or self.in_features != padded_inputs(self.in_features):
             return None
@@ -193,8 +190,6 @@ class Int4Linear(QuantizedLinear):
 
     def _block(self, rows: slice, out: Tensor) -> Tensor:
         codes, scale, zero = self.weight[rows], self.weight_scale[rows], self.weight_zero[rows]
-        if out.dtype == torch.bfloat16 and products.has_integers():
-            return products.int4_values(codes, scale, zero, out, self.group_size)
         return dequantize_int4(codes, scale, zero, self.in_features, out.dtype)
 
     def _pack(self) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from onlooker.native import products
+from onlooker.native import library, products
 
 #: Smaller weights are at home in the processor's caches, and a call is what takes time.
 LEAST_WEIGHTS = 1 << 17
@@ -34,10 +34,10 @@ class PackedLinear(nn.Linear):
         weight = self.weight
         if not _is_plain_product(x, weight, self.bias):
             return super().forward(x)
-        few = x.numel() <= products.BF16_ROWS * x.shape[-1]
-        if products.has_bf16():
-            return products.bf16(x, weight, self.bias) if few else super().forward(x)
-        packed = self._packed_weight(weight, few)
+        rows = x.numel() // x.shape[-1]
+        if library.has_bf16():
+            return products.bf16(x, weight, self.bias) if rows <= products.SOME_ROWS else super().forward(x)
+        packed = self._packed_weight(weight, rows <= products.FEW_ROWS)
         if packed is None:
             return super().forward(x)
         return torch.ops.mkldnn._linear_pointwise(x, packed, self.bias, "none", [], "")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from onlooker.native import products
+from onlooker.native import library
 from onlooker.quant.linears import QuantizedLinear
 from onlooker.quant.packed import PackedLinear
 
@@ -51,7 +51,7 @@ def _kernel(module: nn.Linear | QuantizedLinear) -> str:
     if module.weight.device.type != "cpu":
         return "torch"
     if isinstance(module, QuantizedLinear):
-        return "native" if products.has_integers() else "torch packed"
+        return "native" if library.has_integers() else "torch packed"
     if isinstance(module, PackedLinear) and module.weight.dtype == torch.bfloat16:
-        return "native" if products.has_bf16() else "torch packed"
+        return "native" if library.has_bf16() else "torch packed"
     return "torch"
