@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from onlooker.native import library, products
@@ -19,6 +20,8 @@ from onlooker.native import library, products
 LEAST_WEIGHTS = 1 << 17
 #: Packing costs as much as 5 to 12 products of one row, each of which gains a third afterwards.
 USES_BEFORE_PACKING = 24
+#: torch's packed product reads its weight 7 % faster for three rows than for one.
+_TORCH_ROWS = 3
 
 
 class PackedLinear(nn.Linear):
@@ -40,7 +43,11 @@ class PackedLinear(nn.Linear):
         packed = self._packed_weight(weight, rows <= products.FEW_ROWS)
         if packed is None:
             return super().forward(x)
-        return torch.ops.mkldnn._linear_pointwise(x, packed, self.bias, "none", [], "")
+        if rows >= _TORCH_ROWS:
+            return torch.ops.mkldnn._linear_pointwise(x, packed, self.bias, "none", [], "")
+        wider = F.pad(x.reshape(rows, -1), (0, 0, 0, _TORCH_ROWS - rows))
+        y = torch.ops.mkldnn._linear_pointwise(wider, packed, self.bias, "none", [], "")
+        return y[:rows].view(*x.shape[:-1], -1)
 
     def _packed_weight(self, weight: Tensor, few: bool) -> Tensor | None:
         state = _state(weight)
