@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -163,3 +165,100 @@ def test_gradients_go_through_torch() -> None:
         )
         attend(q, k, v, mask=mask)[0].float().square().sum().backward()
         assert all(leaf.grad is not None and leaf.grad.abs().sum() > 0 for leaf in leaves)
+
+
+@needs_bf16
+@pytest.mark.parametrize("positions", [1, 9])
+@pytest.mark.parametrize("shape", [(2, 1, 1, 1), (1, 4, -1, 1), (-1, 37), (4, -1, 37), (37,), (1, 1, -1, 37), ()])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_a_mask_may_lack_any_side(positions: int, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    q, k, v = (random(2, 4, length, 16) for length in (positions, 37, 37))
+    mask = torch.randn([positions if side < 0 else side for side in shape]).bfloat16().to(dtype)
+    check(q, k, v, mask.expand(2, 4, positions, 37))
+    assert torch.equal(attention(q, k, v, mask, 0.2), attention(q, k, v, mask.expand(2, 4, positions, 37).clone(), 0.2))
+
+
+@needs_bf16
+@pytest.mark.parametrize("positions", [1, 9])
+def test_a_mask_is_read_by_any_strides(positions: int) -> None:
+    torch.manual_seed(0)
+    q, k, v = (random(2, 4, length, 16) for length in (positions, 37, 37))
+    for mask in (
+        torch.randn(2, positions, 37, 4).permute(0, 3, 1, 2),  # T5's bias
+        torch.randn(2, 4, positions, 80)[..., 3:40],
+        torch.randn(2, 4, positions, 74)[..., ::2],
+        torch.randn(1, 4, 3 * positions, 37)[:, :, ::3].expand(2, -1, -1, -1),
+    ):
+        assert torch.equal(attention(q, k, v, mask, 0.2), attention(q, k, v, mask.contiguous(), 0.2))
+
+
+@needs_bf16
+@pytest.mark.parametrize("positions", [1, 9])
+def test_rows_and_heads_may_lie_in_one_place(positions: int) -> None:
+    q, k, v = (random(1, 1, length, 16).expand(3, 4, -1, -1) for length in (positions, 7, 7))
+    check(q, k, v)
+    check(
+        q.clone(),
+        random(2, 1, 16)[:, None].expand(-1, 2, 30, -1).repeat(2, 1, 1, 1)[:3],
+        v.repeat(1, 1, 5, 1)[:, :2, :30],
+    )
+
+
+@needs_bf16
+@pytest.mark.parametrize("positions", [1, 9])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("place", range(3))
+def test_what_is_no_number_is_not_hidden(positions: int, bad: float, place: int) -> None:
+    torch.manual_seed(0)
+    tensors = [random(1, 2, length, 16).abs() for length in (positions, 40, 40)]
+    tensors[place][0, 1, -1, 3] = bad
+    found, wanted = attention(*tensors, None, 0.2), exact(*tensors, None, 0.2)
+    assert torch.equal(found.isnan(), wanted.isnan()) and torch.equal(found.isinf(), wanted.isinf())
+
+
+@pytest.mark.parametrize("positions", [1, 9])
+def test_sizes_that_do_not_fit_are_left_to_torch(positions: int) -> None:
+    q, k = random(2, 4, positions, 16), random(2, 4, 7, 16)
+    assert attend(q, k[:1], k[:1])[0].shape == (2, positions, 64)  # torch broadcasts rows
+    assert attend(q, k, k[..., :8])[0].shape == (2, positions, 32)  # and takes narrower values
+    for keys, values in ((k[:, :3],) * 2, (random(2, 8, 7, 16),) * 2, (k[..., :8],) * 2):
+        with pytest.raises(RuntimeError):
+            attend(q, keys, values)
+
+
+@pytest.mark.parametrize("positions", [1, 9])
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+def test_what_back_ends_would_understand_differently_is_refused(positions: int, implementation: str) -> None:
+    q, k = random(1, 2, positions, 16), random(1, 2, 8, 16)
+    with pytest.raises(ValueError, match="boolean"):
+        attend(q, k, k, mask=torch.ones(1, 1, positions, 8, dtype=torch.bool), implementation=implementation)
+    with pytest.raises(ValueError, match=f"{positions} queries, 8 keys and no mask"):
+        attend(q, k, k, is_causal=True, implementation=implementation)
+    with pytest.raises(ValueError, match="and a mask"):
+        attend(q, q, q, mask=torch.zeros(1, 1, 1, positions).bfloat16(), is_causal=True, implementation=implementation)
+
+
+@needs_bf16
+def test_memory_that_is_not_there_ends_nothing() -> None:
+    """So many keys, all in one place, that their scores alone would be larger than what can be addressed."""
+    k = random(1, 1, 1, 16).expand(1, 16, 1 << 45, 16)
+    before = torch.get_num_threads()
+    try:
+        for count in (1, 4):
+            torch.set_num_threads(count)
+            for positions in (1, 9):
+                with pytest.raises(MemoryError, match=f"{positions} positions"):
+                    attention(random(1, 16, positions, 16), k, k, None, 0.2)
+    finally:
+        torch.set_num_threads(before)
+    check(*(random(2, 3, 5, 16) for _ in range(3)))
+
+
+def test_traced_attention_answers_for_other_tensors() -> None:
+    q, k, v, other = (random(1, 2, 5, 16) for _ in range(4))
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        traced = torch.jit.trace(lambda *tensors: attend(*tensors)[0], (q, k, v), check_trace=False)
+        found = traced(other, v, k)
+        assert (found - attend(other, v, k)[0]).norm() <= 1e-2 * found.norm()

@@ -17,7 +17,7 @@ struct Strides {
 
 struct Attention {
     const uint16_t *q, *k, *v;  // [B, H, T, K] and twice [B, Hkv, S, K], the numbers of a head side by side
-    Floats mask;                // added to the scores, [B or 1, H or 1, T or 1, S]; may be null
+    Floats mask;                // added to the scores, [B, H, T, S], where strides may be 0; may be null
     uint16_t* out;              // [B, T, H, K]
     float scale;
     bool is_causal;  // position t sees keys up to S - T + t
@@ -29,7 +29,8 @@ struct Attention {
     }
 };
 
-// e to the power of x <= 0, to 2e-7: 2^n times a polynomial for what is left of the exponent. Below -87 it is 0.
+// e to the power of x <= 0, to 2e-7: 2^n times a polynomial for what is left of the exponent. Below -87 it is 0, and of
+// what is no number it is none, so that a broken model is seen to be one.
 WIDE_TARGET inline __m512 exp_below_zero(__m512 x) {
     const __m512 exponent = _mm512_mul_ps(x, _mm512_set1_ps(1.44269504f));
     const __m512 whole = _mm512_roundscale_ps(exponent, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -37,7 +38,7 @@ WIDE_TARGET inline __m512 exp_below_zero(__m512 x) {
     __m512 power = _mm512_set1_ps(1.54035304e-4f);  // ln(2)^i / i! from i = 6 down
     for (const float factor : {1.33335581e-3f, 9.61812911e-3f, 5.55041087e-2f, 2.40226507e-1f, 6.93147181e-1f, 1.0f})
         power = _mm512_fmadd_ps(power, rest, _mm512_set1_ps(factor));
-    const __mmask16 is_seen = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.0f), _CMP_GE_OQ);
+    const __mmask16 is_seen = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-87.0f), _CMP_NLT_UQ);
     return _mm512_maskz_scalef_ps(is_seen, power, whole);
 }
 

@@ -67,5 +67,4 @@ def _find_features() -> int:
     found.onlooker_int8.argtypes = [*[_POINTER] * 5, *[_SIZE] * 3, _INT, _SIZE, _INT]
     found.onlooker_int4.argtypes = [*[_POINTER] * 6, *[_SIZE] * 3, _INT, _INT, _SIZE, _INT]
     found.onlooker_attention.argtypes = [*[_POINTER] * 6, ctypes.c_float, _INT, _INT, _INT]
-    found.onlooker_attention.restype = None
     return int(found.onlooker_features())

@@ -4,7 +4,9 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <mutex>
+#include <new>
 #include <thread>
 #include <vector>
 
@@ -16,6 +18,7 @@ namespace {
 class Pool {
    public:
     // Run work(start, end, context) over 0..total in blocks of `step`, on `threads` threads with the caller as one.
+    // Throws std::bad_alloc, when no thread is at work any more, if a block could not have its memory.
     using Work = void (*)(int64_t, int64_t, void*);
 
     void run(int threads, int64_t total, int64_t step, Work work, void* context) {
@@ -25,14 +28,11 @@ class Pool {
             work(0, total, context);
             return;
         }
-        while (static_cast<int>(workers_.size()) < threads - 1) {
-            int index = static_cast<int>(workers_.size());
-            workers_.emplace_back([this, index] { wait_for_work(index); });
-        }
+        const int helpers = threads_up_to(threads - 1);
         {
             std::lock_guard<std::mutex> lock(mutex_);
             work_ = work, context_ = context, total_ = total, step_ = step;
-            wanted_ = threads - 1;
+            wanted_ = helpers;
             next_.store(0, std::memory_order_relaxed);
             running_.store(wanted_, std::memory_order_relaxed);
             round_.fetch_add(1, std::memory_order_release);
@@ -41,6 +41,7 @@ class Pool {
         take_blocks();
         for (int spin = 0; running_.load(std::memory_order_acquire) != 0; ++spin)
             if (spin > 2000) std::this_thread::yield();
+        if (is_short_.exchange(false)) throw std::bad_alloc();
     }
 
     // Threads are never joined: the interpreter may be gone when static objects go.
@@ -56,11 +57,28 @@ class Pool {
         return process_ == now;
     }
 
+    // How many of `count` threads there are; a container may allow no more.
+    int threads_up_to(int count) {
+        try {
+            while (static_cast<int>(workers_.size()) < count) {
+                int index = static_cast<int>(workers_.size());
+                workers_.emplace_back([this, index] { wait_for_work(index); });
+            }
+        } catch (const std::exception&) {  // no more threads, or no memory for them
+            return static_cast<int>(workers_.size());
+        }
+        return count;
+    }
+
     void take_blocks() {
-        for (;;) {
-            int64_t start = next_.fetch_add(step_, std::memory_order_relaxed);
-            if (start >= total_) return;
-            work_(start, start + step_ < total_ ? start + step_ : total_, context_);
+        try {
+            for (;;) {
+                int64_t start = next_.fetch_add(step_, std::memory_order_relaxed);
+                if (start >= total_) return;
+                work_(start, start + step_ < total_ ? start + step_ : total_, context_);
+            }
+        } catch (const std::bad_alloc&) {
+            is_short_ = true;
         }
     }
 
@@ -87,6 +105,7 @@ class Pool {
     std::atomic<uint64_t> round_{0};
     std::atomic<int64_t> next_{0};
     std::atomic<int> running_{0};
+    std::atomic<bool> is_short_{false};  // of memory
     Work work_ = nullptr;
     void* context_ = nullptr;
     int64_t total_ = 0, step_ = 1;

@@ -32,7 +32,7 @@ def attend(
     Args:
         q: [B, H, T, K].
         k, v: [B, Hkv, S, K]; H is a multiple of Hkv (grouped queries share a key head).
-        mask: added to the scores, broadcast to [B, H, T, S]; in the dtype of q.
+        mask: added to the scores, broadcast to [B, H, T, S]; 4-D, in the dtype of q.
         is_causal: query t sees keys 0..t; needs T == S and no mask.
         scale: defaults to K ** -0.5.
         dropout: probability, on the attention weights; 0 outside training.
@@ -41,7 +41,17 @@ def attend(
 
     Returns:
         The output [B, T, H * K] and the weights or None.
+
+    Raises:
+        ValueError: a boolean mask, or is_causal with a mask or T != S: back-ends would each make something else of it.
     """
+    if mask is not None and mask.dtype == torch.bool:
+        raise ValueError("the mask is boolean; it is added to the scores, so bring it through nn.masks.additive first")
+    if is_causal and (mask is not None or q.shape[2] != k.shape[2]):
+        raise ValueError(
+            f"is_causal is for as many queries as keys without a mask, not {q.shape[2]} queries, {k.shape[2]} keys and "
+            f"{'no' if mask is None else 'a'} mask; give a mask made by nn.masks.causal_mask"
+        )
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     if need_weights or head_mask is not None or implementation == "eager":
         out, weights = _eager(q, k, v, mask, is_causal, scale, dropout, head_mask)
@@ -53,8 +63,9 @@ def attend(
         return attention(q, k, v, mask, scale, is_causal).flatten(2), None
     if q.shape[2] == 1 and q.device.type == "cpu" and q.dtype != torch.float32 and not dropout:
         return _join(_one_query(q, k, v, mask, scale)), None
+    is_grouped = bool(k.shape[1] != q.shape[1])  # a tensor where torch.jit traces
     out = F.scaled_dot_product_attention(
-        q, k, v, mask, dropout_p=dropout, is_causal=is_causal, scale=scale, enable_gqa=k.shape[1] != q.shape[1]
+        q, k, v, mask, dropout_p=dropout, is_causal=is_causal, scale=scale, enable_gqa=is_grouped
     )
     return _join(out), None
 
@@ -107,7 +118,7 @@ def _one_query(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, scale: floa
     if mask is not None:
         repeats = 1 if mask.shape[1] == 1 else heads // kv_heads
         scores = scores + mask.expand(batch, -1, 1, length).reshape(batch, -1, repeats, length)
-    return (scores.softmax(-1) @ v).view(batch, heads, 1, width)
+    return (scores.softmax(-1) @ v).view(batch, heads, 1, -1)
 
 
 def _flash(q: Tensor, k: Tensor, v: Tensor, is_causal: bool, scale: float, dropout: float) -> Tensor:

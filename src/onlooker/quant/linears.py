@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from onlooker.native import library, products
+from onlooker.native.tensors import are_plain
 from onlooker.quant.packed_int8 import PackedInt8
 from onlooker.quant.rounding import (
     dequantize_int4,
@@ -67,13 +68,9 @@ class QuantizedLinear(nn.Module):
 
     def _is_plain(self, x: Tensor) -> bool:
         """Whether x is an ordinary tensor of the CPU that nobody differentiates or traces."""
-        if not (x.is_cpu and self.weight.is_cpu and x.is_floating_point()) or x.numel() == 0:
+        if not x.is_floating_point() or x.dtype == torch.float64 or x.shape[-1] != self.in_features or x.numel() == 0:
             return False
-        if x.shape[-1] != self.in_features or type(x) not in (Tensor, nn.Parameter):
-            return False
-        if torch.is_grad_enabled() and (x.requires_grad or (self.bias is not None and self.bias.requires_grad)):
-            return False
-        return not torch.compiler.is_compiling() and x.dtype != torch.float64
+        return are_plain(x, self.weight, self.bias)
 
     def _block(self, rows: slice, out: Tensor) -> Tensor:
         """The weights of some outputs as floats, in `out` or elsewhere."""

@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from onlooker.native import library, products
+from onlooker.native.tensors import are_plain
 
 #: Smaller weights are at home in the processor's caches, and a call is what takes time.
 LEAST_WEIGHTS = 1 << 17
@@ -108,17 +109,11 @@ def _packed_class(kind: type[nn.Linear]) -> type[PackedLinear]:
 
 def _is_plain_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> bool:
     """Whether this is a product of ordinary bfloat16 tensors on the CPU that nobody differentiates or traces."""
-    if x.dtype != torch.bfloat16 or weight.dtype != torch.bfloat16 or not (x.is_cpu and weight.is_cpu):
-        return False
-    if torch.is_grad_enabled() and (
-        x.requires_grad or weight.requires_grad or (bias is not None and bias.requires_grad)
-    ):
+    if not x.dtype == weight.dtype == torch.bfloat16 or (bias is not None and bias.dtype != torch.bfloat16):
         return False
     if x.shape[-1] != weight.shape[1] or x.numel() == 0 or not weight.is_contiguous():
         return False
-    if type(x) not in (Tensor, nn.Parameter) or (bias is not None and bias.dtype != torch.bfloat16):
-        return False
-    return not torch.compiler.is_compiling()
+    return are_plain(x, weight, bias)
 
 
 def _state(weight: Tensor) -> tuple[Any, ...]:
