@@ -1,17 +1,12 @@
-"""The compiled products give what torch gives, whatever the sizes; without a compiler everything stays with torch."""
+"""The compiled products give what torch gives, whatever the sizes."""
 
 from __future__ import annotations
-
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from onlooker.native import build, library, products
+from onlooker.native import library, products
 
 needs_bf16 = pytest.mark.skipif(not library.has_bf16(), reason="no compiler, or no AVX512-BF16")
 needs_vnni = pytest.mark.skipif(not library.has_integers(), reason="no compiler, or no AVX512-VNNI")
@@ -179,45 +174,23 @@ def test_threads_share_the_work_and_change_nothing() -> None:
         torch.set_num_threads(before)
 
 
-def run(code: str, **environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, env={**os.environ, **environment}
+@needs_bf16
+@needs_vnni
+def test_a_bias_may_lie_anywhere() -> None:
+    x, weight, codes = (
+        torch.randn(3, 128),
+        torch.randn(8, 128).bfloat16(),
+        torch.randint(-9, 9, (8, 128)).to(torch.int8),
     )
-    assert done.returncode == 0, done.stderr
-    assert done.stderr == ""
-    return done.stdout.strip()
-
-
-ASK = "from onlooker.native import library; print(library.features())"
-
-
-def test_it_can_be_switched_off() -> None:
-    assert run(ASK, ONLOOKER_NATIVE="0") == "0"
-    with library.disabled():
-        assert not library.has_bf16() and not library.has_integers()
-
-
-def test_without_a_compiler_there_is_no_noise(tmp_path: Path) -> None:
-    assert run(ASK, PATH=str(tmp_path), CXX="", XDG_CACHE_HOME=str(tmp_path)) == "0"
-
-
-def test_a_compiler_that_fails_is_no_compiler(tmp_path: Path) -> None:
-    broken = tmp_path / "broken"
-    broken.write_text("#!/bin/sh\necho no >&2\nexit 1\n")
-    broken.chmod(0o755)
-    assert run(ASK, CXX=str(broken), XDG_CACHE_HOME=str(tmp_path)) == "0"
-    assert not list((tmp_path / "onlooker" / "native").iterdir())
-
-
-def test_a_cache_that_cannot_be_written_is_no_reason_to_fail(tmp_path: Path) -> None:
-    (tmp_path / "onlooker").write_text("in the way")
-    assert run(ASK, XDG_CACHE_HOME=str(tmp_path)) == "0"
-
-
-@pytest.mark.skipif(build.find_compiler() is None, reason="no compiler")
-def test_the_library_is_compiled_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    first = build.build("linear")
-    assert first is not None and list(first.parent.iterdir()) == [first]
-    monkeypatch.setattr(build, "_compile", lambda *_: pytest.fail("compiled again"))
-    assert build.build("linear") == first
+    scale, packed = torch.ones(8, 2).bfloat16(), torch.randint(0, 255, (8, 64), dtype=torch.uint8)
+    for bias in (torch.randn(8, 3)[:, 1], torch.randn(1).expand(8)):
+        half = bias.bfloat16() if bias.stride(0) else bias[:1].bfloat16().expand(8)
+        assert torch.equal(products.bf16(x.bfloat16(), weight, half), products.bf16(x.bfloat16(), weight, half.clone()))
+        for found, wanted in (
+            (products.int8(x, codes, scale, bias), products.int8(x, codes, scale, bias.contiguous())),
+            (
+                products.int4(x, packed, scale, scale, bias, 64),
+                products.int4(x, packed, scale, scale, bias.contiguous(), 64),
+            ),
+        ):
+            assert found is not None and wanted is not None and torch.equal(found, wanted)

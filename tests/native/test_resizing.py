@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from torch import from_numpy
 from torch.nn.functional import interpolate
 
 from onlooker.native import build, resizing
-from tests.native.test_products import run
+from tests.native.test_surroundings import NO_MORE_MEMORY, run
 
 needs_native = pytest.mark.skipif(not resizing.can_resize(), reason="no compiler, or no AVX512-VBMI and VNNI")
 ASK = "from onlooker.native import resizing; print(resizing.can_resize())"
@@ -138,6 +139,26 @@ def test_several_threads_do_not_disturb_each_other() -> None:
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@needs_native
+@pytest.mark.parametrize("shape", [(0, 5, 3), (5, 0, 3), (5, 5, 0)])
+def test_a_picture_without_pixels_is_left_to_torch(shape: tuple[int, int, int]) -> None:
+    assert resizing.resize(np.zeros(shape, np.uint8), 4, 4, "bicubic", slice(0, 4), slice(0, 4)) is None
+
+
+@needs_native
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="limits of Linux")
+def test_memory_that_is_not_there_ends_nothing() -> None:
+    code = f"""{NO_MORE_MEMORY}
+import numpy as np
+from onlooker.native import resizing
+print(resizing.can_resize())
+picture, wide = np.zeros((1, 9, 1), np.uint8), 1 << 20
+no_more_memory(8 << 20)
+print(resizing.resize(picture, 1, wide, "bicubic", slice(0, 1), slice(0, wide)) is None)
+"""
+    assert run(code) == "True\nTrue"
 
 
 def test_it_can_be_switched_off() -> None:

@@ -48,12 +48,13 @@ def build(name: str) -> Path | None:
     compiler = find_compiler()
     if compiler is None or platform.machine().lower() not in ("x86_64", "amd64"):
         return None
-    source = Path(__file__).with_name(f"{name}.cpp")
-    library = cache_folder() / f"{name}-{_key(compiler, source)}.so"
     try:
+        source = Path(__file__).with_name(f"{name}.cpp")
+        library = cache_folder() / f"{name}-{_key(compiler, source)}.so"
         if not library.exists():
             _compile(compiler, source, library)
-    except (OSError, subprocess.SubprocessError):  # a folder that cannot be written, a compiler that does not work
+    # A folder that cannot be written, a user without a home, a compiler that does not work.
+    except (OSError, RuntimeError, subprocess.SubprocessError):
         return None
     return library
 

@@ -27,11 +27,11 @@ def bf16(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         weight: [N, K], contiguous.
     """
     rows = _rows(x)
-    if (
-        len(rows) > FEW_ROWS
-    ):  # a line further: rows that are a power of two apart share the few places a cache has for them
+    if len(rows) > FEW_ROWS:
+        # A line further: rows that are a power of two apart share the few places a cache has for them.
         rows = F.pad(rows, (0, 32))
-    y = torch.empty(*x.shape[:-1], len(weight), dtype=x.dtype)
+    y = torch.empty(*x.shape[:-1], len(weight), dtype=x.dtype, device=x.device)
+    bias = None if bias is None else bias.contiguous()
     kernels().onlooker_bf16(
         rows.data_ptr(),
         weight.data_ptr(),
@@ -46,7 +46,7 @@ def bf16(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def int8(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tensor | None:
-    """x (weight · scale)ᵀ + bias; None when x has values that are not finite.
+    """x (weight · scale)ᵀ + bias; None when x has values that are not finite, or memory is short.
 
     Args:
         x: [..., K] of any floating dtype, which the result has too.
@@ -55,8 +55,8 @@ def int8(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tenso
     """
     rows = _rows(x)
     rows = rows if rows.dtype == torch.bfloat16 else rows.float()
-    y = torch.empty(*x.shape[:-1], len(weight), dtype=rows.dtype)
-    more = None if bias is None else bias.float()
+    y = torch.empty(*x.shape[:-1], len(weight), dtype=rows.dtype, device=x.device)
+    more = None if bias is None else bias.float().contiguous()
     done = kernels().onlooker_int8(
         rows.data_ptr(),
         weight.data_ptr(),
@@ -73,7 +73,7 @@ def int8(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None) -> Tenso
 
 
 def int4(x: Tensor, weight: Tensor, scale: Tensor, zero: Tensor, bias: Tensor | None, group: int) -> Tensor | None:
-    """x ((codes - 8) · scale + zero)ᵀ + bias; None when x has values that are not finite.
+    """x ((codes - 8) · scale + zero)ᵀ + bias; None when x has values that are not finite, or memory is short.
 
     Args:
         x: [..., K] of any floating dtype, which the result has too.
@@ -83,8 +83,8 @@ def int4(x: Tensor, weight: Tensor, scale: Tensor, zero: Tensor, bias: Tensor | 
     """
     rows = _rows(x)
     rows = rows if rows.dtype == torch.bfloat16 else rows.float()
-    y = torch.empty(*x.shape[:-1], len(weight), dtype=rows.dtype)
-    more = None if bias is None else bias.float()
+    y = torch.empty(*x.shape[:-1], len(weight), dtype=rows.dtype, device=x.device)
+    more = None if bias is None else bias.float().contiguous()
     done = kernels().onlooker_int4(
         rows.data_ptr(),
         weight.data_ptr(),

@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <new>
 #include <vector>
 
 #include "resize_weights.h"
@@ -209,9 +210,9 @@ void onlooker_look_up(const Picture* picture, const float* table, float* planes)
         }
 }
 
-// `result` is [rows, columns, channels] of the resized picture.
-void onlooker_resize(
-    const Picture* picture, const Part* rows, const Part* columns, int is_cubic, uint8_t* result) {
+// `result` is [rows, columns, channels] of the resized picture. 0 when memory is short.
+int onlooker_resize(
+    const Picture* picture, const Part* rows, const Part* columns, int is_cubic, uint8_t* result) try {
     Axis x = make_axis(picture->width, *columns, is_cubic), y = make_axis(picture->height, *rows, is_cubic);
     arrange_across(x);
     arrange_down(y);
@@ -242,6 +243,9 @@ void onlooker_resize(
         down(needed.data(), y.weights.data() + y.taps * i, y, vectors, channels, row);
         std::memcpy(result + i * length, row, length);
     }
+    return 1;
+} catch (const std::bad_alloc&) {  // an exception that left for Python would end the process
+    return 0;
 }
 
 #endif

@@ -36,7 +36,7 @@ def _library() -> Any:
     library = load("resize")
     if library is None or not library.onlooker_can_resize():
         return None
-    library.onlooker_resize.restype = library.onlooker_look_up.restype = None
+    library.onlooker_look_up.restype = None
     return library
 
 
@@ -54,21 +54,21 @@ def resize(picture: np.ndarray, height: int, width: int, mode: str, rows: slice,
         rows, columns: of the resized picture; with a start and a stop, not empty.
 
     Returns:
-        uint8 [rows, columns, C], the bytes of torch; None where there is nothing compiled.
+        uint8 [rows, columns, C], the bytes of torch; None where there is nothing compiled, no picture, or no memory.
     """
     library = _library()
-    if library is None:
+    if library is None or not picture.size:
         return None
     picture, described = _described(picture)
     result = np.empty((rows.stop - rows.start, columns.stop - columns.start, picture.shape[2]), dtype=np.uint8)
-    library.onlooker_resize(
+    done = library.onlooker_resize(
         ctypes.byref(described),
         ctypes.byref(_Part(height, rows.start, rows.stop)),
         ctypes.byref(_Part(width, columns.start, columns.stop)),
         MODES.index(mode),
         ctypes.c_void_p(result.ctypes.data),
     )
-    return result
+    return result if done else None
 
 
 def look_up(picture: np.ndarray, table: np.ndarray, out: np.ndarray) -> bool:
