@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
+from torch import Tensor
 
 import onlooker
 from onlooker.errors import CheckpointError
@@ -190,6 +191,16 @@ def test_casts_leave_codes_and_scales(kind: str) -> None:
         assert tensor.dtype == before[name].dtype and torch.equal(tensor, before[name])
     torch.testing.assert_close(linear(x), wanted, rtol=0, atol=0.02)  # the bias was rounded
     assert linear.to("meta").weight.is_meta
+
+
+@pytest.mark.parametrize("made", [Tensor.float, Tensor.half, lambda scale: scale.t().contiguous().t()])
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_scales_of_other_dtypes_or_strides_may_be_assigned(kind: str, made: Callable[[Tensor], Tensor]) -> None:
+    linear, x = layer(kind, 128, 8), torch.randn(2, 128)
+    wanted = linear(x)
+    state = {name: made(value) if "scale" in name else value for name, value in linear.state_dict().items()}
+    linear.load_state_dict(state, assign=True)
+    assert torch.equal(linear(x), wanted)
 
 
 # -- models --------------------------------------------------------------------------------------------------------

@@ -99,7 +99,10 @@ class QuantizedLinear(nn.Module):
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self._packed = None
+        kept = {name: buffer.dtype for name, buffer in self._buffers.items() if buffer is not None}
         super()._load_from_state_dict(*args, **kwargs)
+        for name, dtype in kept.items():  # assigned tensors may be anything; products read bytes side by side
+            self._buffers[name] = self._buffers[name].to(dtype).contiguous()  # type: ignore[union-attr]
 
     def __getstate__(self) -> dict[str, Any]:
         """Copies and pickles leave the packed weight out."""
