@@ -70,7 +70,7 @@ class Checkpoint:
     @cached_property
     def eyes(self) -> Onlooker:
         """The model, with a bar while it loads and a line on how a named one was loaded."""
-        from onlooker.pipeline import Onlooker
+        from onlooker import Onlooker
         from onlooker.reuse import Cache
 
         source, quiet = self._source, self._telling.quiet

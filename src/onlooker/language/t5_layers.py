@@ -78,7 +78,7 @@ class T5Attention(nn.Module):
         """[B or 1, T] and [B or 1, S] -> [B or 1, H, T, S] to add to the scores."""
         distance = key_positions[:, None, :] - query_positions[:, :, None]
         bucket = distance_bucket(distance, self.num_buckets, self.max_distance, self.is_causal)
-        return self.relative_attention_bias(bucket).permute(0, 3, 1, 2)
+        return self.relative_attention_bias(bucket).permute(0, 3, 1, 2).contiguous()  # each layer reads it as it lies
 
     def heads(self, x: Tensor) -> Tensor:
         return split_heads(x, self.num_heads)  # [B, H, T, K]
