@@ -19,45 +19,51 @@ struct Bf16Product {
     int64_t stride;  // from one row of x to the next
 };
 
-// R rows of activations times C of weights over all inputs: up to 24 sums in registers.
+// R rows of activations times C of weights: up to 24 sums in registers.
 template <int R, int C>
-BF16_TARGET inline void bf16_sums(const Bf16Product& p, int64_t row, int64_t column, __m512 (&sums)[R][C]) {
+BF16_TARGET void bf16_tile(const Bf16Product& p, int64_t row, int64_t column) {
+    __m512 sums[R][C];
+    IN_REGISTERS
     for (int r = 0; r < R; ++r)
+        IN_REGISTERS
         for (int c = 0; c < C; ++c) sums[r][c] = _mm512_setzero_ps();
     const uint16_t *weight = p.weight + column * p.inputs, *x = p.x + row * p.stride;
     int64_t k = 0;
     for (; k + 32 <= p.inputs; k += 32) {
         __m512bh w[C];
+        IN_REGISTERS
         for (int c = 0; c < C; ++c) {
             const uint16_t* from = weight + c * p.inputs + k;
             ask_for(from + C * p.inputs);
             w[c] = load_bh(from);
         }
+        IN_REGISTERS
         for (int r = 0; r < R; ++r) {
             const __m512bh value = load_bh(x + r * p.stride + k);
+            IN_REGISTERS
             for (int c = 0; c < C; ++c) sums[r][c] = _mm512_dpbf16_ps(sums[r][c], w[c], value);
         }
     }
-    for (int r = 0; k < p.inputs && r < R; ++r) {
-        const __m512bh value = load_some_bh(x + r * p.stride + k, p.inputs - k);
-        for (int c = 0; c < C; ++c) {
-            const __m512bh w = load_some_bh(weight + c * p.inputs + k, p.inputs - k);
-            sums[r][c] = _mm512_dpbf16_ps(sums[r][c], w, value);
+    if (k < p.inputs) {
+        __m512bh w[C];
+        IN_REGISTERS
+        for (int c = 0; c < C; ++c) w[c] = load_some_bh(weight + c * p.inputs + k, p.inputs - k);
+        IN_REGISTERS
+        for (int r = 0; r < R; ++r) {
+            const __m512bh value = load_some_bh(x + r * p.stride + k, p.inputs - k);
+            IN_REGISTERS
+            for (int c = 0; c < C; ++c) sums[r][c] = _mm512_dpbf16_ps(sums[r][c], w[c], value);
         }
     }
-}
-
-template <int R, int C>
-BF16_TARGET void bf16_tile(const Bf16Product& p, int64_t row, int64_t column) {
-    __m512 sums[R][C];
-    bf16_sums<R, C>(p, row, column, sums);
+    const __m128 bias = p.bias ? _mm512_castps512_ps128(load_bf16(p.bias + column, C)) : _mm_setzero_ps();
+    IN_REGISTERS
     for (int r = 0; r < R; ++r) {
-        float values[C];
-        sum_up<C>(sums[r], values);
-        for (int c = 0; c < C; ++c) {
-            const float bias = p.bias ? from_bf16(p.bias[column + c]) : 0.0f;
-            p.y[(row + r) * p.outputs + column + c] = to_bf16(values[c] + bias);
-        }
+        const __m128i values = (__m128i)_mm_cvtneps_pbh(_mm_add_ps(sum_up<C>(sums[r]), bias));
+        uint16_t* to = p.y + (row + r) * p.outputs + column;
+        if constexpr (C == 4)
+            _mm_storel_epi64(reinterpret_cast<__m128i*>(to), values);
+        else
+            *to = static_cast<uint16_t>(_mm_cvtsi128_si32(values));
     }
 }
 

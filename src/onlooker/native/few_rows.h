@@ -7,19 +7,16 @@ namespace {
 
 constexpr int kColumns = 4;  // rows of weights that stream side by side
 
-// The sums of C registers each, as C floats.
+// The sums of C registers each, as the first C words.
 template <int C>
-WIDE_TARGET inline void sum_up(const __m512* sums, float* out) {
+WIDE_TARGET inline __m128 sum_up(const __m512* sums) {
     static_assert(C == 1 || C == 4, "one column, or as many as a quarter of a register has words");
-    if constexpr (C == 1) {
-        *out = _mm512_reduce_add_ps(*sums);
-    } else {
-        const __m512 a = _mm512_add_ps(_mm512_unpacklo_ps(sums[0], sums[1]), _mm512_unpackhi_ps(sums[0], sums[1]));
-        const __m512 b = _mm512_add_ps(_mm512_unpacklo_ps(sums[2], sums[3]), _mm512_unpackhi_ps(sums[2], sums[3]));
-        const __m512 all = _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));
-        const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
-        _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
-    }
+    if constexpr (C == 1) return _mm_set_ss(_mm512_reduce_add_ps(*sums));
+    const __m512 a = _mm512_add_ps(_mm512_unpacklo_ps(sums[0], sums[1]), _mm512_unpackhi_ps(sums[0], sums[1]));
+    const __m512 b = _mm512_add_ps(_mm512_unpacklo_ps(sums[2], sums[3]), _mm512_unpackhi_ps(sums[2], sums[3]));
+    const __m512 all = _mm512_add_ps(_mm512_shuffle_ps(a, b, 0x44), _mm512_shuffle_ps(a, b, 0xee));
+    const __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
+    return _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
 }
 
 // `tall` rows, of at most R.

@@ -58,7 +58,9 @@ VNNI_TARGET void int4_tile(const Int4Product& p, int64_t row, int64_t column, fl
         ask_for(p.zero + (column + C) * p.groups + group);
     }
     __m512 sums[R][C];
+    IN_REGISTERS
     for (int c = 0; c < C; ++c)
+        IN_REGISTERS
         for (int r = 0; r < R; ++r) {
             const float rest = int4_factors(p, row + r, column + c, factors + (c * R + r) * pieces);
             sums[r][c] = _mm512_zextps128_ps512(_mm_set_ss(rest));
@@ -68,11 +70,13 @@ VNNI_TARGET void int4_tile(const Int4Product& p, int64_t row, int64_t column, fl
     const __m512i low = _mm512_set1_epi8(0x0f), high = _mm512_set1_epi8(static_cast<char>(0xf0));
     const __m512i none = _mm512_setzero_si512();
     for (int64_t piece = 0; piece < pieces; piece += 2)
+        IN_REGISTERS
         for (int c = 0; c < C; ++c) {
             const uint8_t* from = weight + c * (padded / 2) + piece * 32;
             ask_for(from + C * (padded / 2));
             const __m512i both = _mm512_loadu_si512(from);
             const __m512i first = _mm512_and_si512(both, low), second = _mm512_and_si512(both, high);
+            IN_REGISTERS
             for (int r = 0; r < R; ++r) {
                 const int8_t* values = x + r * padded + piece * 64;
                 const float* factor = factors + (c * R + r) * pieces + piece;
@@ -82,6 +86,7 @@ VNNI_TARGET void int4_tile(const Int4Product& p, int64_t row, int64_t column, fl
                 sums[r][c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(two), _mm512_set1_ps(factor[1]), sums[r][c]);
             }
         }
+    IN_REGISTERS
     for (int r = 0; r < R; ++r) finish<C>(p, row + r, column, sums[r]);
 }
 

@@ -44,7 +44,9 @@ template <int R, int C>
 VNNI_TARGET void int8_tile(const Int8Product& p, int64_t row, int64_t column, float* factors) {
     const int64_t padded = p.x->padded;
     __m512 sums[R][C];
+    IN_REGISTERS
     for (int c = 0; c < C; ++c)
+        IN_REGISTERS
         for (int r = 0; r < R; ++r) {
             const float rest = int8_factors(p, row + r, column + c, factors + (c * R + r) * p.pieces);
             sums[r][c] = _mm512_zextps128_ps512(_mm_set_ss(rest));
@@ -52,16 +54,19 @@ VNNI_TARGET void int8_tile(const Int8Product& p, int64_t row, int64_t column, fl
     const int8_t *weight = p.weight + column * p.inputs, *x = &p.x->bytes[row * padded];
     const __m512i none = _mm512_setzero_si512();
     for (int64_t piece = 0; piece < p.pieces; ++piece)
+        IN_REGISTERS
         for (int c = 0; c < C; ++c) {
             const int8_t* from = weight + c * p.inputs + piece * 64;
             ask_for(from + C * p.inputs);
             const __m512i w = load_raised(from, p.inputs - piece * 64);
+            IN_REGISTERS
             for (int r = 0; r < R; ++r) {
                 const __m512i sum = _mm512_dpbusd_epi32(none, w, _mm512_loadu_si512(x + r * padded + piece * 64));
                 const __m512 factor = _mm512_set1_ps(factors[(c * R + r) * p.pieces + piece]);
                 sums[r][c] = _mm512_fmadd_ps(_mm512_cvtepi32_ps(sum), factor, sums[r][c]);
             }
         }
+    IN_REGISTERS
     for (int r = 0; r < R; ++r) finish<C>(p, row + r, column, sums[r]);
 }
 

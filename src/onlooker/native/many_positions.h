@@ -13,14 +13,17 @@ constexpr int kTall = 12;  // positions in registers at a time, at most
 template <int R>
 BF16_TARGET void rows_times_panel(const uint32_t* x, const uint32_t* panel, int64_t pairs, float* y) {
     __m512 one[R], two[R];
+    IN_REGISTERS
     for (int r = 0; r < R; ++r) one[r] = two[r] = _mm512_setzero_ps();
     for (int64_t pair = 0; pair < pairs; ++pair, panel += kWide, x += R) {
         const __m512bh first = (__m512bh)_mm512_loadu_si512(panel), second = (__m512bh)_mm512_loadu_si512(panel + 16);
+        IN_REGISTERS
         for (int r = 0; r < R; ++r) {
             const __m512bh value = (__m512bh)_mm512_set1_epi32(static_cast<int32_t>(x[r]));
             one[r] = _mm512_dpbf16_ps(one[r], first, value), two[r] = _mm512_dpbf16_ps(two[r], second, value);
         }
     }
+    IN_REGISTERS
     for (int r = 0; r < R; ++r) _mm512_storeu_ps(y + r * kWide, one[r]), _mm512_storeu_ps(y + r * kWide + 16, two[r]);
 }
 

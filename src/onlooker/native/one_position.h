@@ -47,12 +47,15 @@ template <int N>
 BF16_TARGET void position_values(const Attention& p, const float* weights, float inverse, const uint16_t* v,
                                  uint16_t* out, int64_t width) {
     __m512 sums[N];
+    IN_REGISTERS
     for (int n = 0; n < N; ++n) sums[n] = _mm512_setzero_ps();
     for (int64_t s = 0; s < p.length; ++s, v += p.to_v.position) {
         const __m512 weight = _mm512_set1_ps(weights[s]);
+        IN_REGISTERS
         for (int n = 0; n < N; ++n)
             sums[n] = _mm512_fmadd_ps(load_bf16(v + n * kWords, width - n * kWords), weight, sums[n]);
     }
+    IN_REGISTERS
     for (int n = 0; n < N; ++n) {
         const __m512 sum = _mm512_mul_ps(sums[n], _mm512_set1_ps(inverse));
         _mm256_mask_storeu_epi16(out + n * kWords, first_of(width - n * kWords), (__m256i)_mm512_cvtneps_pbh(sum));

@@ -28,10 +28,8 @@ struct ByteProduct {
 // The sums of a row and C outputs, into y.
 template <int C>
 VNNI_TARGET inline void finish(const ByteProduct& p, int64_t row, int64_t column, const __m512 (&sums)[C]) {
-    float values[16];
-    sum_up<C>(sums, values);
-    for (int c = 0; c < C && p.bias; ++c) values[c] += p.bias[column + c];
-    p.y.store(row * p.outputs + column, C, _mm512_loadu_ps(values));
+    const __m512 bias = p.bias ? load_some(p.bias + column, C) : _mm512_setzero_ps();
+    p.y.store(row * p.outputs + column, C, _mm512_add_ps(_mm512_zextps128_ps512(sum_up<C>(sums)), bias));
 }
 
 struct Panel {

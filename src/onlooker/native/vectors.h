@@ -11,6 +11,9 @@
 #define BF16_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512bf16")))
 #define VNNI_TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")))
 
+// Before a loop of constant bounds that goes through an array of registers: unrolled early, or gcc keeps them in memory.
+#define IN_REGISTERS _Pragma("GCC unroll 16")
+
 namespace {
 
 // Bring a line of the next tile's weights nearer. The rows of a tile are too short for the processor to foresee where
