@@ -21,6 +21,8 @@ BARS = {
     "load": 3,
     "preprocess": 8,
     "qformer-bf16": 1.7,
+    "qformer-bf16-frozen": 1.7,
+    "qformer-int8-frozen": 2.3,
     "qformer-int8": 2.3,
     "vit-g-bf16": 1,
     "vit-g-fp32": 1,

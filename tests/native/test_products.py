@@ -11,7 +11,19 @@ from onlooker.native import library, products
 needs_bf16 = pytest.mark.skipif(not library.has_bf16(), reason="no compiler, or no AVX512-BF16")
 needs_vnni = pytest.mark.skipif(not library.has_integers(), reason="no compiler, or no AVX512-VNNI")
 
-SIZES = [(1, 1), (3, 5), (16, 32), (17, 33), (31, 127), (64, 128), (5, 200), (130, 129), (70, 1408), (1, 300)]
+SIZES = [
+    (1, 1),
+    (3, 5),
+    (16, 32),
+    (17, 33),
+    (31, 127),
+    (64, 128),
+    (5, 200),
+    (130, 129),
+    (70, 1408),
+    (1, 300),
+    (9, 2048),
+]
 
 
 def codes_of(weight: torch.Tensor) -> torch.Tensor:

@@ -42,6 +42,8 @@ def plot(report: dict[str, Any], path: Path) -> None:
     axes.set_yticks(range(len(rows)), [row["row"] for row in rows])
     axes.invert_yaxis()
     axes.set_xscale("log")
+    axes.margins(y=0.01)
+    axes.set_xlim(right=1.4 * axes.get_xlim()[1])  # room for the last number
     axes.axvline(1, color="#888888", linewidth=0.8)
     told = report["versions"]
     axes.set_xlabel(

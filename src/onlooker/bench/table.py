@@ -49,6 +49,8 @@ WORKLOADS = (
         (
             Row("qformer-bf16", "Q-Former, 4 frames and an instruction, bfloat16", 1.7),
             Row("qformer-int8", "the same, int8", 2.3, is_lossless=False),
+            Row("qformer-bf16-frozen", "bfloat16, weights of transformers that take no gradients", 1.7),
+            Row("qformer-int8-frozen", "the same, int8", 2.3, is_lossless=False),
             Row("vit-g-bf16", "ViT-g, one picture, bfloat16", 1),
             Row("vit-g-fp32", "ViT-g, one picture, float32", 1),
             Row("prefill-bf16", "LLaMA-7B's widths, a prompt of 256, bfloat16", 1),

@@ -15,6 +15,7 @@ from onlooker.native.library import kernels
 FEW_ROWS = 8
 #: Up to so many rows the compiled product is faster than torch's, which lays weights out first.
 SOME_ROWS = 48
+_PAGE = 4096 // 2  # numbers
 #: From so many rows on, weights of fewer bits are laid out in panels here.
 _INT8_PANELS, _INT4_PANELS = 5, 12
 
@@ -27,8 +28,8 @@ def bf16(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         weight: [N, K], contiguous.
     """
     rows = _rows(x)
-    if len(rows) > FEW_ROWS:
-        # A line further: rows that are a power of two apart share the few places a cache has for them.
+    if len(rows) > FEW_ROWS and rows.shape[1] % _PAGE == 0:
+        # A line further: rows that are whole pages apart share the few places a cache has for them.
         rows = F.pad(rows, (0, 32))
     y = torch.empty(*x.shape[:-1], len(weight), dtype=x.dtype, device=x.device)
     bias = None if bias is None else bias.contiguous()

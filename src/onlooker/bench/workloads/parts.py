@@ -21,7 +21,7 @@ _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def contests(settings: Settings) -> Iterator[Contest]:
-    if settings.rows & {"qformer-bf16", "qformer-int8"}:
+    if any(row.startswith("qformer") for row in settings.rows):
         yield from _qformer(settings)
     for name, dtype in _DTYPES.items():
         if f"vit-g-{name}" in settings.rows:
@@ -31,7 +31,11 @@ def contests(settings: Settings) -> Iterator[Contest]:
 
 
 def _qformer(settings: Settings) -> Iterator[Contest]:
-    """All 12 layers: it is small."""
+    """All 12 layers: it is small.
+
+    Twice: with weights as `from_pretrained` gives them, and frozen. torch multiplies slices of activations by a weight
+    that takes no gradients as a batch, and in bfloat16 copies the weight for every row.
+    """
     config = settings.qformer(layers=2 if settings.is_tiny else 12)
     dtype = torch.bfloat16
     with both(InstructBlipVideoQFormerModel, config, dtype, {"int8": {"qformer": "int8"}}) as peers:
@@ -43,10 +47,16 @@ def _qformer(settings: Settings) -> Iterator[Contest]:
             "encoder_hidden_states": _noise(FRAMES, settings.patches, config["encoder_hidden_size"], dtype=dtype),
         }
         theirs = _features(peers.theirs, given, QUERIES)
-        sides = {f"qformer-{name or 'bf16'}": _features(model, given, QUERIES) for name, model in peers.ours.items()}
+        sides = {name or "bf16": _features(model, given, QUERIES) for name, model in peers.ours.items()}
         widths = "toy widths" if settings.is_tiny else "published widths, 12 of 12 layers"
         shape = f"{FRAMES} frames of {settings.patches} patches, instruction of {INSTRUCTION} tokens, {widths}"
-        yield Contest(shape, {row: (side, theirs) for row, side in sides.items() if row in settings.rows}, dtype)
+        for ending in ("", "-frozen"):
+            if ending:
+                peers.theirs.requires_grad_(False)
+            rows = {f"qformer-{name}{ending}": (side, theirs) for name, side in sides.items()}
+            wanted = {row: pair for row, pair in rows.items() if row in settings.rows}
+            if wanted:
+                yield Contest(shape + ending.replace("-", ", "), wanted, dtype)
 
 
 def _vit(settings: Settings, row: str, dtype: torch.dtype) -> Iterator[Contest]:
