@@ -19,7 +19,17 @@ struct Int4Product : ByteProduct {
     int64_t groups;
     int repeat;  // how many times 64 inputs a group has: 1 or 2
 
-    void fill_panel(int64_t column, Panel& panel) const;
+    template <int R, int C>
+    void tile(int64_t row, int64_t column, float* factors) const;
+
+    VNNI_TARGET __m512i codes(int64_t output, int64_t piece) const {
+        const uint8_t* from = weight + (output * pieces + piece / 2 * 2) * 32;
+        ask_for(from + kPanel * pieces * 32);
+        const __m512i both = _mm512_loadu_si512(from);
+        return _mm512_and_si512(piece % 2 ? _mm512_srli_epi16(both, 4) : both, _mm512_set1_epi8(0x0f));
+    }
+    float scale_of(int64_t output, int64_t piece) const { return from_bf16(scale[output * groups + piece / repeat]); }
+    float zero_of(int64_t output, int64_t piece) const { return from_bf16(zero[output * groups + piece / repeat]); }
 };
 
 // What does not depend on the codes: the factor of every 64 inputs, and the sum of (zero - 8 * scale) * x.
@@ -51,7 +61,8 @@ VNNI_TARGET float int4_factors(const Int4Product& p, int64_t row, int64_t column
 }
 
 template <int R, int C>
-VNNI_TARGET void int4_tile(const Int4Product& p, int64_t row, int64_t column, float* factors) {
+VNNI_TARGET void Int4Product::tile(int64_t row, int64_t column, float* factors) const {
+    const Int4Product& p = *this;
     const int64_t padded = p.x->padded, pieces = p.pieces;
     for (int64_t group = 0; group < C * p.groups; group += 32) {  // a cache line
         ask_for(p.scale + (column + C) * p.groups + group);
@@ -88,42 +99,6 @@ VNNI_TARGET void int4_tile(const Int4Product& p, int64_t row, int64_t column, fl
         }
     IN_REGISTERS
     for (int r = 0; r < R; ++r) finish<C>(p, row + r, column, sums[r]);
-}
-
-struct Int4Tile {
-    static constexpr int rows = 4;  // of activations in one pass
-    const Int4Product& p;
-    float* factors;
-    template <int R, int C>
-    void run(int64_t row, int64_t column) const { int4_tile<R, C>(p, row, column, factors); }
-};
-
-void int4_block(int64_t start, int64_t end, void* context) {
-    const Int4Product& p = *static_cast<Int4Product*>(context);
-    std::vector<float> factors(kColumns * Int4Tile::rows * p.pieces);
-    all_columns(Int4Tile{p, factors.data()}, p.rows, start, end);
-}
-
-VNNI_TARGET void Int4Product::fill_panel(int64_t column, Panel& panel) const {
-    const int64_t columns = std::min<int64_t>(kPanel, outputs - column);
-    const __m512i low = _mm512_set1_epi8(0x0f);
-    for (int64_t piece = 0; piece < pieces; ++piece)
-        for (int half = 0; half < kPanel; half += 16) {
-            __m512i words[16];
-            for (int c = 0; c < 16; ++c) {
-                const int64_t place = half + c, output = column + place, group = output * groups + piece / repeat;
-                const uint8_t* from = weight + (output * pieces + piece / 2 * 2) * 32;
-                ask_for(from + kPanel * pieces * 32);
-                const bool is_there = place < columns;
-                const __m512i both = is_there ? _mm512_loadu_si512(from) : _mm512_setzero_si512();
-                words[c] = _mm512_and_si512(piece % 2 ? _mm512_srli_epi16(both, 4) : both, low);
-                panel.scale[piece * kPanel + place] = is_there ? from_bf16(scale[group]) : 0.0f;
-                panel.zero[piece * kPanel + place] = is_there ? from_bf16(zero[group]) : 0.0f;
-            }
-            turn(words);
-            for (int step = 0; step < 16; ++step)
-                _mm512_storeu_si512(&panel.codes[((piece * 16 + step) * kPanel + half) * 4], words[step]);
-        }
 }
 
 }  // namespace

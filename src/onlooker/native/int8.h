@@ -9,20 +9,28 @@
 
 namespace {
 
+// 64 weights, 128 added to each: the instruction wants one side without signs.
+VNNI_TARGET inline __m512i load_raised(const int8_t* from, int64_t count) {
+    const __mmask64 mask = count >= 64 ? ~0ull : (1ull << count) - 1;
+    return _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, from), _mm512_set1_epi8(static_cast<char>(0x80)));
+}
+
 struct Int8Product : ByteProduct {
     static constexpr int kRaised = 128;
     static constexpr bool kHasZero = false;
     const int8_t* weight;
     const uint16_t* scale;  // bfloat16 [N, pieces]
 
-    void fill_panel(int64_t column, Panel& panel) const;
-};
+    template <int R, int C>
+    void tile(int64_t row, int64_t column, float* factors) const;
 
-// 64 weights, 128 added to each: the instruction wants one side without signs.
-VNNI_TARGET inline __m512i load_raised(const int8_t* from, int64_t count) {
-    const __mmask64 mask = count >= 64 ? ~0ull : (1ull << count) - 1;
-    return _mm512_xor_si512(_mm512_maskz_loadu_epi8(mask, from), _mm512_set1_epi8(static_cast<char>(0x80)));
-}
+    VNNI_TARGET __m512i codes(int64_t output, int64_t piece) const {
+        const int8_t* from = weight + output * inputs + piece * 64;
+        ask_for(from + kPanel * inputs);
+        return load_raised(from, inputs - piece * 64);
+    }
+    float scale_of(int64_t output, int64_t piece) const { return from_bf16(scale[output * pieces + piece]); }
+};
 
 // The factor of every 64 inputs; returned is what the 128 that are added to every code have to give back.
 VNNI_TARGET float int8_factors(const Int8Product& p, int64_t row, int64_t column, float* factors) {
@@ -41,7 +49,8 @@ VNNI_TARGET float int8_factors(const Int8Product& p, int64_t row, int64_t column
 
 // Few rows: weights stream through once, as they lie.
 template <int R, int C>
-VNNI_TARGET void int8_tile(const Int8Product& p, int64_t row, int64_t column, float* factors) {
+VNNI_TARGET void Int8Product::tile(int64_t row, int64_t column, float* factors) const {
+    const Int8Product& p = *this;
     const int64_t padded = p.x->padded;
     __m512 sums[R][C];
     IN_REGISTERS
@@ -68,39 +77,6 @@ VNNI_TARGET void int8_tile(const Int8Product& p, int64_t row, int64_t column, fl
         }
     IN_REGISTERS
     for (int r = 0; r < R; ++r) finish<C>(p, row + r, column, sums[r]);
-}
-
-struct Int8Tile {
-    static constexpr int rows = 4;  // of activations in one pass
-    const Int8Product& p;
-    float* factors;
-    template <int R, int C>
-    void run(int64_t row, int64_t column) const { int8_tile<R, C>(p, row, column, factors); }
-};
-
-void int8_block(int64_t start, int64_t end, void* context) {
-    const Int8Product& p = *static_cast<Int8Product*>(context);
-    std::vector<float> factors(kColumns * Int8Tile::rows * p.pieces);
-    all_columns(Int8Tile{p, factors.data()}, p.rows, start, end);
-}
-
-VNNI_TARGET void Int8Product::fill_panel(int64_t column, Panel& panel) const {
-    const int64_t columns = std::min<int64_t>(kPanel, outputs - column);
-    for (int64_t piece = 0; piece < pieces; ++piece)
-        for (int half = 0; half < kPanel; half += 16) {
-            __m512i words[16];
-            for (int c = 0; c < 16; ++c) {
-                const int64_t place = half + c, k = piece * 64;
-                const int8_t* from = weight + (column + place) * inputs + k;
-                ask_for(from + kPanel * inputs);
-                words[c] = place < columns ? load_raised(from, inputs - k) : _mm512_setzero_si512();
-                panel.scale[piece * kPanel + place] =
-                    place < columns ? from_bf16(scale[(column + place) * pieces + piece]) : 0.0f;
-            }
-            turn(words);
-            for (int step = 0; step < 16; ++step)
-                _mm512_storeu_si512(&panel.codes[((piece * 16 + step) * kPanel + half) * 4], words[step]);
-        }
 }
 
 }  // namespace

@@ -55,10 +55,7 @@ int onlooker_int8(void* x, const int8_t* weight, const uint16_t* scale, const fl
         ByteRows bytes;
         if (!byte_rows({x, is_half != 0}, rows, inputs, bytes, threads)) return 0;
         Int8Product p{{&bytes, bias, {y, is_half != 0}, rows, outputs, inputs, (inputs + 63) / 64}, weight, scale};
-        if (rows < many)
-            Pool::shared().run(threads, outputs, block_of(outputs, threads), int8_block, &p);
-        else
-            many_rows(p, threads);
+        rows < many ? few_rows(p, threads) : many_rows(p, threads);
         return 1;
     });
 }
@@ -73,10 +70,7 @@ int onlooker_int4(void* x, const uint8_t* weight, const uint16_t* scale, const u
         const int64_t padded = bytes.padded;
         Int4Product p{{&bytes, bias, {y, is_half != 0}, rows, outputs, inputs, padded / 64},
                       weight, scale, zero, padded / group, group / 64};
-        if (rows < many)
-            Pool::shared().run(threads, outputs, block_of(outputs, threads), int4_block, &p);
-        else
-            many_rows(p, threads);
+        rows < many ? few_rows(p, threads) : many_rows(p, threads);
         return 1;
     });
 }

@@ -167,7 +167,47 @@ VNNI_TARGET void tiles_times_panel(const ByteProduct& p, const Tiles& tiles, Pan
     }
 }
 
-// A whole product. `Product` is a ByteProduct with kRaised, kHasZero and fill_panel(column, panel).
+// Up to 4 rows of a product at a time, by its tile<R, C>.
+template <class Product>
+struct ByteTile {
+    static constexpr int rows = 4;
+    const Product& p;
+    float* factors;  // [kColumns][rows][pieces]
+    template <int R, int C>
+    void run(int64_t row, int64_t column) const { p.template tile<R, C>(row, column, factors); }
+};
+
+// A product of few rows, whose weights stream through once, as they lie.
+template <class Product>
+void few_rows(const Product& p, int threads) {
+    Pool::shared().run(threads, p.outputs, block_of(p.outputs, threads), [](int64_t start, int64_t end, void* context) {
+        const Product& p = *static_cast<const Product*>(context);
+        std::vector<float> factors(kColumns * ByteTile<Product>::rows * p.pieces);
+        all_columns(ByteTile<Product>{p, factors.data()}, p.rows, start, end);
+    }, const_cast<Product*>(&p));
+}
+
+// Codes, scales and zeros of kPanel outputs. Those of 64 inputs of 16 outputs become 16 steps of 4 inputs.
+template <class Product>
+VNNI_TARGET void fill_panel(const Product& p, int64_t column, Panel& panel) {
+    for (int64_t piece = 0; piece < p.pieces; ++piece)
+        for (int half = 0; half < kPanel; half += 16) {
+            __m512i words[16];
+            for (int c = 0; c < 16; ++c) {
+                const int64_t output = column + half + c, place = piece * kPanel + half + c;
+                const bool is_there = output < p.outputs;
+                words[c] = is_there ? p.codes(output, piece) : _mm512_setzero_si512();
+                panel.scale[place] = is_there ? p.scale_of(output, piece) : 0.0f;
+                if constexpr (Product::kHasZero) panel.zero[place] = is_there ? p.zero_of(output, piece) : 0.0f;
+            }
+            turn(words);
+            for (int step = 0; step < 16; ++step)
+                _mm512_storeu_si512(&panel.codes[((piece * 16 + step) * kPanel + half) * 4], words[step]);
+        }
+}
+
+// A whole product of many rows. `Product` is a ByteProduct with kRaised, kHasZero, and codes, scale_of and zero_of of 64
+// inputs of an output.
 template <class Product>
 void many_rows(const Product& p, int threads) {
     struct Work {
@@ -182,7 +222,7 @@ void many_rows(const Product& p, int threads) {
         Panel panel(p.pieces, Product::kHasZero);
         for (int64_t column = start * kPanel; column < std::min(end * kPanel, p.outputs); column += kPanel)
             for (int64_t tile = 0; tile < tiles.count; tile += tiles.near) {
-                if (tile == 0) p.fill_panel(column, panel);
+                if (tile == 0) fill_panel(p, column, panel);
                 tiles_times_panel<Product::kHasZero>(p, tiles, panel, tile, column);
             }
     }, &work);

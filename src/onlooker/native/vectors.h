@@ -27,13 +27,6 @@ inline float from_bf16(uint16_t value) {
     return result;
 }
 
-inline uint16_t to_bf16(float value) {
-    uint32_t bits;
-    std::memcpy(&bits, &value, 4);
-    if ((bits & 0x7fffffffu) > 0x7f800000u) return static_cast<uint16_t>((bits >> 16) | 0x40);
-    return static_cast<uint16_t>((bits + 0x7fffu + ((bits >> 16) & 1)) >> 16);  // to the nearest, ties to even
-}
-
 WIDE_TARGET inline __m512bh load_bh(const uint16_t* from) { return (__m512bh)_mm512_loadu_si512(from); }
 
 // The first `count` of 16 places; none of them where it is not above 0.
