@@ -11,12 +11,9 @@
 #include <new>
 #include <vector>
 
-#include "resize_weights.h"
-
-#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-#define ONLOOKER_X86 1
 #include <immintrin.h>
-#endif
+
+#include "resize_weights.h"
 
 extern "C" {
 
@@ -26,8 +23,6 @@ struct Picture {
     int64_t stride;                   // bytes from row to row, at least those of a row
 };
 }
-
-#ifdef ONLOOKER_X86
 
 #define TARGET __attribute__((target("avx512f,avx512bw,avx512vl,avx512vbmi,avx512vnni")))
 #define INLINE TARGET inline __attribute__((always_inline))
@@ -185,21 +180,13 @@ class Rows {
 
 }  // namespace
 
-#endif
-
 extern "C" {
 
 int onlooker_can_resize() {
-#ifdef ONLOOKER_X86
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
            __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vbmi") &&
            __builtin_cpu_supports("avx512vnni");
-#else
-    return 0;
-#endif
 }
-
-#ifdef ONLOOKER_X86
 
 // planes[c][y][x] = table[c][picture[y][x][c]], of any number of channels.
 void onlooker_look_up(const Picture* picture, const float* table, float* planes) {
@@ -247,6 +234,4 @@ int onlooker_resize(
 } catch (const std::bad_alloc&) {  // an exception that left for Python would end the process
     return 0;
 }
-
-#endif
 }
